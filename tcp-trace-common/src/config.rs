@@ -1,0 +1,107 @@
+//! Read-only globals that user space sets before the programs are loaded.
+//!
+//! The verifier sees their values as constants, so that what is off costs nothing: the branch is gone.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// An offset of [`Offsets`] that this kernel does not have.
+pub const MISSING: u32 = u32::MAX;
+
+/// Byte offsets of the kernel's struct members, taken from the running kernel's BTF.
+///
+/// rustc emits no CO-RE relocations; and all but a handful of these move from version to version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Offsets {
+    /// `sock_common.skc_family`
+    pub skc_family: u32,
+    /// `sock_common.skc_daddr`
+    pub skc_daddr: u32,
+    /// `sock_common.skc_rcv_saddr`
+    pub skc_rcv_saddr: u32,
+    /// `sock_common.skc_v6_daddr`
+    pub skc_v6_daddr: u32,
+    /// `sock_common.skc_v6_rcv_saddr`
+    pub skc_v6_rcv_saddr: u32,
+    /// `sock_common.skc_dport`
+    pub skc_dport: u32,
+    /// `sock_common.skc_net.net`
+    pub skc_net: u32,
+    /// `sock.sk_lock.owned`
+    pub sk_lock_owned: u32,
+    /// `sock_common.skc_flags`
+    pub sk_flags: u32,
+    /// `sock.sk_err`
+    pub sk_err: u32,
+    /// `sock.sk_cgrp_data.cgroup`, or [`MISSING`] (before 5.15 it is a tagged word, not a pointer).
+    pub sk_cgroup: u32,
+    /// `inet_sock.inet_sport`
+    pub inet_sport: u32,
+    /// `tcp_sock.srtt_us`
+    pub srtt_us: u32,
+    /// `tcp_sock.total_retrans`
+    pub total_retrans: u32,
+    /// `tcp_sock.total_rto`, or [`MISSING`] before 6.7.
+    pub total_rto: u32,
+    /// `tcp_sock.total_rto_time`, or [`MISSING`] before 6.7.
+    pub total_rto_time: u32,
+    /// `net.ns.inum`
+    pub net_inum: u32,
+    /// `cgroup.kn`
+    pub cgroup_kn: u32,
+    /// `kernfs_node.id`
+    pub kn_id: u32,
+    /// `task_struct.pid`
+    pub task_pid: u32,
+    /// `task_struct.tgid`
+    pub task_tgid: u32,
+    /// `task_struct.group_leader`
+    pub task_group_leader: u32,
+    /// `task_struct.start_boottime`
+    pub task_start: u32,
+    /// `task_struct.comm`
+    pub task_comm: u32,
+}
+
+impl Offsets {
+    /// Every member missing: what a program that reads no kernel struct is loaded with.
+    pub const NONE: Self = Self {
+        skc_family: MISSING,
+        skc_daddr: MISSING,
+        skc_rcv_saddr: MISSING,
+        skc_v6_daddr: MISSING,
+        skc_v6_rcv_saddr: MISSING,
+        skc_dport: MISSING,
+        skc_net: MISSING,
+        sk_lock_owned: MISSING,
+        sk_flags: MISSING,
+        sk_err: MISSING,
+        sk_cgroup: MISSING,
+        inet_sport: MISSING,
+        srtt_us: MISSING,
+        total_retrans: MISSING,
+        total_rto: MISSING,
+        total_rto_time: MISSING,
+        net_inum: MISSING,
+        cgroup_kn: MISSING,
+        kn_id: MISSING,
+        task_pid: MISSING,
+        task_tgid: MISSING,
+        task_group_leader: MISSING,
+        task_start: MISSING,
+        task_comm: MISSING,
+    };
+}
+
+/// How the programs behave; the rest of the read-only globals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Settings {
+    /// The reader is woken by each CPU's every (mask + 1)th record, a power of two less one; in between
+    /// it comes by itself every few milliseconds. A wake-up per record would cost ten times the record.
+    pub wake_mask: u64,
+    /// 1 when `half_open` is attached, so that the map of requests is worth looking into.
+    pub half_open: u32,
+    /// 1 when a filter is set.
+    pub filtering: u32,
+}

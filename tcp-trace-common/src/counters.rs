@@ -1,0 +1,74 @@
+//! The counters that the kernel programs keep per CPU, whatever happens to the stream.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// States fit four bits each, so that a pair indexes a 256-entry matrix without a bounds check that the
+/// verifier would have to be convinced of.
+pub const TRANSITIONS: usize = 256;
+
+/// Index of a transition in the matrices of [`Counters`].
+///
+/// States above 15 do not exist (13 is the highest in 7.2); one would be counted in the slot of its low
+/// bits rather than outside the array.
+#[inline(always)]
+#[must_use]
+pub const fn slot(old: u8, new: u8) -> usize {
+    (((old & 0xf) as usize) << 4) | (new & 0xf) as usize
+}
+
+/// Old and new state of a slot; the inverse of [`slot`].
+#[must_use]
+pub const fn pair(slot: usize) -> (u8, u8) {
+    (((slot >> 4) & 0xf) as u8, (slot & 0xf) as u8)
+}
+
+/// One CPU's counters. Always: `seen = emitted + filtered + lost`, slot by slot and in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Counters {
+    /// Every transition of a TCP socket, before any filter.
+    pub seen: [u64; TRANSITIONS],
+    /// Turned away by the filter.
+    pub filtered: [u64; TRANSITIONS],
+    /// Wanted, but the ring buffer had no room.
+    pub lost: [u64; TRANSITIONS],
+    /// Written into the ring buffer; also decides when to wake the reader.
+    pub emitted: u64,
+}
+
+impl Counters {
+    /// All zero.
+    pub const ZERO: Self =
+        Self { seen: [0; TRANSITIONS], filtered: [0; TRANSITIONS], lost: [0; TRANSITIONS], emitted: 0 };
+
+    /// Adds another CPU's counters.
+    pub fn add(&mut self, other: &Self) {
+        let Self { seen, filtered, lost, emitted } = other;
+        for (sums, terms) in [(&mut self.seen, seen), (&mut self.filtered, filtered), (&mut self.lost, lost)]
+        {
+            for (sum, term) in sums.iter_mut().zip(terms) {
+                *sum += term;
+            }
+        }
+        self.emitted += emitted;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slot_and_pair_are_inverse() {
+        for old in 0..16 {
+            for new in 0..16 {
+                assert_eq!(pair(slot(old, new)), (old, new));
+            }
+        }
+    }
+
+    #[test]
+    fn a_state_beyond_four_bits_stays_inside() {
+        assert!(slot(255, 255) < TRANSITIONS);
+    }
+}

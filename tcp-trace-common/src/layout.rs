@@ -1,0 +1,23 @@
+//! Compile-time assertions on the size and alignment of every wire type.
+//!
+//! zerocopy already refuses padding; these catch a field that grew, which would otherwise only show as a
+//! ring buffer that holds fewer records and recordings that no longer open.
+
+use core::mem::{align_of, size_of};
+
+use crate::{
+    config::{Offsets, Settings},
+    counters::Counters,
+    event::StateChange,
+    filter::Filter,
+};
+
+const _: () = {
+    assert!(size_of::<StateChange>() == 144);
+    assert!(align_of::<StateChange>() == 8, "the ring buffer aligns records to 8 bytes");
+    assert!(size_of::<Counters>() == 3 * 256 * 8 + 8);
+    assert!(size_of::<Counters>() <= 32 * 1024, "a per-CPU map value is at most 32 KiB");
+    assert!(size_of::<Offsets>() == 24 * 4);
+    assert!(size_of::<Settings>() == 16);
+    assert!(size_of::<Filter>() == 88);
+};
