@@ -1,0 +1,147 @@
+//! `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`
+//! (`include/trace/events/sock.h`, first kernel 4.16), attached as `tp_btf` (5.5; with the helpers used
+//! here 5.12).
+
+use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_log_ebpf::debug;
+use tcp_trace_common::{
+    event::{StateChange, flags, kind},
+    filter::Subject,
+    state,
+};
+
+use crate::{
+    emit::Transition,
+    kernel::{Task, TcpSock},
+    maps::{REQUESTS, global},
+};
+
+#[btf_tracepoint(function = "inet_sock_set_state")]
+fn set_state(ctx: BtfTracePointContext) -> i32 {
+    let sk: *const u8 = ctx.arg(0);
+    let old: u32 = ctx.arg(1);
+    let new: u32 = ctx.arg(2);
+    if let Some(tcp) = TcpSock::from_sock(sk) {
+        record(&ctx, tcp, old as u8, new as u8);
+    }
+    0
+}
+
+#[inline(always)]
+fn record(ctx: &BtfTracePointContext, tcp: TcpSock, old: u8, new: u8) -> Option<()> {
+    let transition = Transition::seen(old, new)?;
+    let family = tcp.family();
+    let (local_addr, peer_addr) = tcp.addresses(family);
+    let (local_port, peer_port) = (tcp.local_port(), tcp.peer_port());
+    let (netns, cgroup_id) = (tcp.netns(), tcp.cgroup_id());
+    debug!(ctx, "set_state {} -> {} ports {} {}", old, new, local_port, peer_port);
+    if global!(SETTINGS.filtering) != 0 {
+        let (local_addr, peer_addr) = (bytes(local_addr), bytes(peer_addr));
+        let subject = Subject {
+            old,
+            new,
+            local_port,
+            peer_port,
+            family,
+            netns,
+            cgroup_id,
+            local_addr: &local_addr,
+            peer_addr: &peer_addr,
+            // The owner is not known here for certain, whoever runs now; user space decides.
+            pid: 0,
+        };
+        if !transition.wanted(&subject) {
+            return None;
+        }
+    }
+    let mut entry = transition.reserve()?;
+    let event = entry.as_mut_ptr();
+    let cookie = tcp.cookie();
+    // SAFETY: `event` points to a reserved record of this type; the stores below fill every byte of it.
+    unsafe {
+        (*event).kind = kind::STATE_CHANGE;
+        (*event).old = old;
+        (*event).new = new;
+        (*event).time_ns = bpf_ktime_get_ns();
+        (*event).cookie = cookie;
+        (*event).skaddr = tcp.address();
+        (*event).cgroup_id = cgroup_id;
+        (&raw mut (*event).local_addr).cast::<[u64; 2]>().write(local_addr);
+        (&raw mut (*event).peer_addr).cast::<[u64; 2]>().write(peer_addr);
+        (*event).local_port = local_port;
+        (*event).peer_port = peer_port;
+        (*event).family = family;
+        (*event).sk_err = tcp.error();
+        (*event).netns = netns;
+        (*event).srtt_us = tcp.srtt_us();
+        (*event).total_retrans = tcp.total_retrans();
+        (*event).reserved = [0; 3];
+        (*event).flags = flags::HAS_SOCK
+            | flags::HAS_TCP
+            | if tcp.done() { flags::DONE } else { 0 }
+            | rto(event, tcp)
+            | request(event, cookie, old, new)
+            | task(event, tcp);
+    }
+    transition.submit(entry);
+    Some(())
+}
+
+#[inline(always)]
+fn bytes(halves: [u64; 2]) -> [u8; 16] {
+    // SAFETY: same size, any bit pattern is valid.
+    unsafe { core::mem::transmute(halves) }
+}
+
+/// Fills the retransmission timeouts.
+#[inline(always)]
+unsafe fn rto(event: *mut StateChange, tcp: TcpSock) -> u32 {
+    let (found, (total_rto, total_rto_time_ms)) = match tcp.total_rto() {
+        Some(values) => (flags::HAS_RTO, values),
+        None => (0, (0, 0)),
+    };
+    // SAFETY: the caller's reserved record.
+    unsafe {
+        (*event).total_rto = total_rto;
+        (*event).total_rto_time_ms = total_rto_time_ms;
+    }
+    found
+}
+
+/// Fills when the request was queued, at the end of a passive handshake.
+#[inline(always)]
+unsafe fn request(event: *mut StateChange, cookie: u64, old: u8, new: u8) -> u32 {
+    // SAFETY: the caller's reserved record.
+    unsafe { (*event).request_ns = 0 };
+    if global!(SETTINGS.half_open) == 0 || old != state::SYN_RECV || new == state::SYN_RECV {
+        return 0;
+    }
+    // SAFETY: the entry is copied at once; another CPU can only touch it for the same socket.
+    let Some(request) = unsafe { REQUESTS.get(cookie) }.copied() else { return 0 };
+    // Only a miss is an error here, and a miss is what is wanted.
+    let _ = REQUESTS.remove(cookie);
+    // SAFETY: the caller's reserved record.
+    unsafe { (*event).request_ns = request.queued_ns };
+    flags::HAS_REQUEST | if request.fast_open != 0 { flags::FAST_OPEN } else { 0 }
+}
+
+/// Fills the task, if it is the socket's user.
+#[inline(always)]
+unsafe fn task(event: *mut StateChange, tcp: TcpSock) -> u32 {
+    let owned = tcp.owned();
+    let (mut tgid, mut tid, mut start, mut comm) = (0, 0, 0, [0; 2]);
+    if owned {
+        let current = Task::current();
+        let leader = current.group_leader();
+        (tgid, tid) = (current.tgid(), current.tid());
+        (start, comm) = (leader.start_ns(), leader.comm());
+    }
+    // SAFETY: the caller's reserved record.
+    unsafe {
+        (*event).tgid = tgid;
+        (*event).tid = tid;
+        (*event).process_start_ns = start;
+        (&raw mut (*event).comm).cast::<[u64; 2]>().write_unaligned(comm);
+    }
+    if owned { flags::TASK } else { 0 }
+}
