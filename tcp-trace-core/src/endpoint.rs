@@ -1,0 +1,65 @@
+//! One end of a connection.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+};
+
+use serde::{Serialize, Serializer, ser::SerializeStruct};
+
+/// An address and a port, in host order. Port 0 is one that is not chosen yet, or a peer that is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Endpoint {
+    /// v4-mapped addresses are IPv4 here.
+    pub address: IpAddr,
+    /// 0 where there is none.
+    pub port: u16,
+}
+
+/// What a socket and its peer speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// IPv4, also over a dual-stack socket.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+impl Endpoint {
+    /// From the sixteen bytes that cross the kernel border (`tcp_trace_common::address`).
+    #[must_use]
+    pub fn from_wire(address: [u8; 16], port: u16) -> Self {
+        Self { address: Ipv6Addr::from(address).to_canonical(), port }
+    }
+
+    /// Whether this end is known: a port, or an address that is not the unspecified one.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.port != 0
+    }
+
+    /// The sixteen bytes of [`Self::from_wire`].
+    #[must_use]
+    pub fn wire_address(&self) -> [u8; 16] {
+        match self.address {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            IpAddr::V6(v6) => v6.octets(),
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&SocketAddr::new(self.address, self.port).to_string())
+    }
+}
+
+impl Serialize for Endpoint {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Endpoint", 2)?;
+        fields.serialize_field("address", &self.address)?;
+        fields.serialize_field("port", &(self.port != 0).then_some(self.port))?;
+        fields.end()
+    }
+}

@@ -1,0 +1,21 @@
+//! The pure half of tcp-trace: records in, reports out.
+//!
+//! Nothing here reads a clock, a file, a socket or the environment, and nothing panics on input. Whatever is
+//! not computed is an input, so the same recording gives the same bytes on any machine.
+//!
+//! Modules in reading order, which is the order of the data's path.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod decode;
+pub mod endpoint;
+pub mod filter;
+pub mod histogram;
+pub mod input;
+pub mod process;
+pub mod record;
+pub mod report;
+pub mod session;
+pub mod state;
+pub mod time;
+pub mod tracker;

@@ -1,0 +1,115 @@
+//! Processes: what identifies one, what it is called, and how sure we are that a socket is its.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+/// Identifies a process for good: the kernel reuses pids, but not together with a start time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProcessId {
+    /// What users call the pid (the kernel's tgid).
+    pub pid: u32,
+    /// Start in nanoseconds since boot; `None` where the attach kind does not give it.
+    pub start_ns: Option<u64>,
+}
+
+/// A process's name as the kernel keeps it: up to fifteen bytes, set by the process itself to whatever it
+/// likes. Data from an adversary: [`fmt::Display`] escapes everything that could disturb a terminal.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Comm([u8; 16]);
+
+impl Comm {
+    /// From the kernel's NUL-padded field; `None` when it is empty.
+    #[must_use]
+    pub fn new(bytes: [u8; 16]) -> Option<Self> {
+        (bytes.first() != Some(&0)).then_some(Self(bytes))
+    }
+
+    /// The bytes before the first NUL.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.split(|byte| *byte == 0).next().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Comm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = String::from_utf8_lossy(self.as_bytes());
+        if text.chars().any(is_unsafe) {
+            let escaped: String = text
+                .chars()
+                .flat_map(|c| if is_unsafe(c) { c.escape_unicode().collect() } else { vec![c] })
+                .collect();
+            return f.pad(&escaped);
+        }
+        f.pad(&text)
+    }
+}
+
+/// Control characters, and those that turn the direction of text or are invisible.
+fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+impl fmt::Debug for Comm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Comm({self})")
+    }
+}
+
+impl Serialize for Comm {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&String::from_utf8_lossy(self.as_bytes()))
+    }
+}
+
+/// How it is known that a socket belongs to a process, best last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OwnerSource {
+    /// It is not known.
+    Unknown,
+    /// Inferred: the process called `listen()` on the listener that the connection came in on. A worker may
+    /// have accepted it since.
+    Listen,
+    /// The process called `connect()`.
+    Connect,
+    /// The process was inside a system call on this very socket.
+    Task,
+}
+
+/// Whom a socket belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The process.
+    pub process: ProcessId,
+    /// Its name, where known.
+    pub comm: Option<Comm>,
+    /// How it is known.
+    pub source: OwnerSource,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn comm(text: &[u8]) -> Comm {
+        let mut bytes = [0; 16];
+        bytes[..text.len()].copy_from_slice(text);
+        Comm::new(bytes).unwrap()
+    }
+
+    #[test]
+    fn names_are_shown_as_they_are_when_harmless() {
+        assert_eq!(comm(b"nginx: worker").to_string(), "nginx: worker");
+        assert_eq!(comm("größe".as_bytes()).to_string(), "größe");
+    }
+
+    #[test]
+    fn what_disturbs_a_terminal_is_escaped() {
+        assert_eq!(comm(b"a\x1b[31mb\n").to_string(), "a\\u{1b}[31mb\\u{a}");
+        assert_eq!(comm("a\u{202e}b".as_bytes()).to_string(), "a\\u{202e}b");
+        assert_eq!(comm(b"a\xffb").to_string(), "a\u{fffd}b");
+    }
+}

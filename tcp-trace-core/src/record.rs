@@ -1,0 +1,54 @@
+//! Records: what sources yield and recordings store, unchanged.
+
+use tcp_trace_common::counters::Counters;
+
+use crate::time::Timestamp;
+
+/// What kind of bytes a record holds. The numbers are part of the recording format.
+pub mod kind {
+    /// A `tcp_trace_common::event::StateChange` as it left the kernel.
+    pub const EVENT: u16 = 1;
+    /// [`super::encode_counters`]: the kernel's counters, read at this point of the stream.
+    pub const COUNTERS: u16 = 2;
+    /// The last record of a complete stream: eight bytes, CLOCK_MONOTONIC nanoseconds.
+    pub const END: u16 = 3;
+}
+
+/// One undecoded record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// One of [`kind`].
+    pub kind: u16,
+    /// Its bytes.
+    pub bytes: &'a [u8],
+}
+
+/// The kernel's counters as of a moment of the stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CounterReading {
+    /// When. Everything counted here and emitted stands before this record in the stream.
+    pub time: Timestamp,
+    /// Runs that the kernel skipped because the program was already running on that CPU
+    /// (`recursion_misses`; the kernel counts them since 5.12).
+    pub missed: u64,
+    /// Sums over all CPUs.
+    pub counters: Box<Counters>,
+}
+
+/// Bytes of one entry of [`encode_counters`]: slot, seen, filtered, lost.
+pub(crate) const COUNTER_ENTRY: usize = 4 * 8;
+
+/// Encodes counters as little-endian words: time, missed, then slot, seen, filtered and lost of every
+/// transition that was seen at all.
+#[must_use]
+pub fn encode_counters(reading: &CounterReading) -> Vec<u8> {
+    let CounterReading { time, missed, counters } = reading;
+    let mut words = vec![time.0, *missed];
+    let rows = counters.seen.iter().zip(&counters.filtered).zip(&counters.lost);
+    for (slot, ((seen, filtered), lost)) in rows.enumerate() {
+        if *seen != 0 {
+            words.extend([slot as u64, *seen, *filtered, *lost]);
+        }
+    }
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}

@@ -1,0 +1,103 @@
+//! One state change, as `stream` shows it.
+
+use serde::{Serialize, Serializer, ser::SerializeStruct};
+
+use crate::{
+    endpoint::{Endpoint, Family},
+    process::{Comm, Owner, OwnerSource},
+    state::TcpState,
+    time::{Timestamp, WallTime},
+};
+
+/// The value of `event` in JSON.
+pub const EVENT_NAME: &str = "tcp.state_change";
+
+/// One state change of one connection, with what is known of the connection from earlier events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateChange {
+    /// Kernel time.
+    pub at: Timestamp,
+    /// Wall-clock time.
+    pub time: WallTime,
+    /// State left.
+    pub old: TcpState,
+    /// State entered.
+    pub new: TcpState,
+    /// Time spent in the old state; `None` where its entry was not seen. For a passively opened
+    /// connection's SYN_RECV this is the half-open duration, not the child socket's microseconds.
+    pub duration_ns: Option<u64>,
+    /// Local end.
+    pub local: Endpoint,
+    /// Peer.
+    pub peer: Endpoint,
+    /// What the two ends speak.
+    pub family: Family,
+    /// Socket cookie.
+    pub cookie: Option<u64>,
+    /// Address of the kernel's socket.
+    pub skaddr: u64,
+    /// Network namespace.
+    pub netns: Option<u32>,
+    /// Cgroup of the socket's creator.
+    pub cgroup_id: Option<u64>,
+    /// Whom the socket belongs to; `None` where that is not known.
+    pub owner: Option<Owner>,
+}
+
+/// The process of a JSON event.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Process {
+    /// Process id.
+    pub pid: Option<u32>,
+    /// Its name.
+    pub comm: Option<Comm>,
+    /// How it is known.
+    pub owner_source: OwnerSource,
+}
+
+impl From<Option<Owner>> for Process {
+    fn from(owner: Option<Owner>) -> Self {
+        match owner {
+            Some(Owner { process, comm, source }) => {
+                Self { pid: Some(process.pid), comm, owner_source: source }
+            }
+            None => Self { pid: None, comm: None, owner_source: OwnerSource::Unknown },
+        }
+    }
+}
+
+impl Serialize for StateChange {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self {
+            at: _,
+            time,
+            old,
+            new,
+            duration_ns,
+            local,
+            peer,
+            family,
+            cookie,
+            skaddr: _,
+            netns,
+            cgroup_id,
+            owner,
+        } = self;
+        let mut fields = serializer.serialize_struct("StateChange", 13)?;
+        fields.serialize_field("time", time)?;
+        fields.serialize_field("event", EVENT_NAME)?;
+        fields.serialize_field("old_state", old)?;
+        fields.serialize_field("new_state", new)?;
+        fields.serialize_field("duration_ns", duration_ns)?;
+        fields.serialize_field("local", local)?;
+        fields.serialize_field("peer", peer)?;
+        fields.serialize_field("family", family)?;
+        fields.serialize_field("cookie", cookie)?;
+        fields.serialize_field("netns", netns)?;
+        fields.serialize_field("process", &Process::from(*owner))?;
+        // Names of containers need a look at the host, which no event brings.
+        fields.serialize_field("container", &None::<()>)?;
+        fields.serialize_field("cgroup_id", cgroup_id)?;
+        fields.end()
+    }
+}

@@ -1,0 +1,368 @@
+//! The report document, `tcp-trace.report/1`.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::{
+    endpoint::Endpoint,
+    histogram::Histogram,
+    process::{Comm, OwnerSource},
+    session::{Degradation, Host},
+    state::TcpState,
+    time::WallTime,
+};
+
+/// The value of `schema`.
+pub const SCHEMA: &str = "tcp-trace.report/1";
+
+/// One report: what happened in its window, and what is there at its end.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: &'static str,
+    /// The host that was traced.
+    pub host: Host,
+    /// The time that the counts are of.
+    pub window: Window,
+    /// Where the numbers come from, and what they lack.
+    pub source: Source,
+    /// Whether every transition is accounted for.
+    pub loss: Loss,
+    /// The transition matrix, exact also where the stream lost events.
+    pub transitions: Vec<TransitionCount>,
+    /// Per state, by name.
+    pub states: BTreeMap<TcpState, StateSummary>,
+    /// Passive handshakes.
+    pub half_open: HalfOpen,
+    /// Active connection attempts, per destination.
+    pub connect: Vec<Connect>,
+    /// Sockets that their peer has closed and their program has not.
+    pub close_wait: CloseWait,
+    /// Sockets that closed first.
+    pub time_wait: TimeWait,
+    /// Processes by number of transitions; the last may be the one of unknown owners.
+    pub processes: Vec<ProcessSummary>,
+    /// Transitions of processes that the table of processes had no room for.
+    pub omitted: u64,
+    /// Containers; `None` until they can be told apart.
+    pub containers: Option<Vec<()>>,
+    /// What is wrong; `None` as long as no rules judge it.
+    pub findings: Findings,
+}
+
+/// No rule looks at reports yet, and an empty list would claim that none found anything.
+pub type Findings = Option<Vec<()>>;
+
+/// A stretch of time.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Window {
+    /// Its beginning.
+    pub start: WallTime,
+    /// Its end.
+    pub end: WallTime,
+    /// Its length.
+    pub seconds: f64,
+}
+
+/// Where the numbers come from.
+#[derive(Clone, Debug, Serialize)]
+pub struct Source {
+    /// `tp_btf` or `tracepoint`.
+    pub attach: &'static str,
+    /// The sources that are on.
+    pub tiers: Vec<&'static str>,
+    /// What could not be had, why, and how to get it.
+    pub degradations: Vec<Degradation>,
+}
+
+/// The balance `seen = delivered + filtered + lost`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Loss {
+    /// Transitions of TCP sockets in the window.
+    pub seen: u64,
+    /// Those that reached the report.
+    pub delivered: u64,
+    /// Those that the filter turned away.
+    pub filtered: u64,
+    /// Those that the stream lost; they are in `transitions` by kind, except for `missed`.
+    pub lost: u64,
+    /// Of the lost, those whose kind is not known: the kernel skipped the program, because it was
+    /// already running on that CPU.
+    pub missed: u64,
+    /// Whether the kernel's counters agree with what arrived, kind by kind.
+    pub balanced: bool,
+    /// Connections repaired by a snapshot after a loss; `None` without snapshots.
+    pub repaired: Option<u64>,
+    /// Events of connections that a full table had no room for: counted, but without any history.
+    pub untracked: u64,
+}
+
+/// One cell of the transition matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct TransitionCount {
+    /// State left.
+    pub old: TcpState,
+    /// State entered.
+    pub new: TcpState,
+    /// How often.
+    pub count: u64,
+}
+
+/// One state.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct StateSummary {
+    /// Transitions into it.
+    pub entered: u64,
+    /// Sockets in it at the end, as far as their transitions were seen; `None` for states that no
+    /// transition shows.
+    pub live: Option<u64>,
+    /// Time from entering to leaving it.
+    pub duration: DurationSummary,
+}
+
+/// Durations in nanoseconds. All but `count` are `None` if there are none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DurationSummary {
+    /// How many.
+    pub count: u64,
+    /// The shortest.
+    pub min_ns: Option<u64>,
+    /// Median.
+    pub p50_ns: Option<u64>,
+    /// 90th percentile.
+    pub p90_ns: Option<u64>,
+    /// 99th percentile.
+    pub p99_ns: Option<u64>,
+    /// The longest.
+    pub max_ns: Option<u64>,
+}
+
+impl From<&Histogram> for DurationSummary {
+    fn from(histogram: &Histogram) -> Self {
+        Self {
+            count: histogram.count(),
+            min_ns: histogram.min(),
+            p50_ns: histogram.percentile(50),
+            p90_ns: histogram.percentile(90),
+            p99_ns: histogram.percentile(99),
+            max_ns: histogram.max(),
+        }
+    }
+}
+
+/// Passive handshakes: from the SYN to the final ACK.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct HalfOpen {
+    /// Completed handshakes of known duration.
+    pub completed: DurationSummary,
+    /// Where the durations come from.
+    pub sources: HalfOpenSources,
+    /// Completed handshakes of unknown duration that are not known to be cookie ones.
+    pub unknown: u64,
+    /// Requests that died by their timer; `None` where they cannot be seen.
+    pub expired: Option<u64>,
+    /// Requests that a reset ended; `None` where they cannot be seen.
+    pub reset: Option<u64>,
+    /// Requests that are half-open now; `None` where they cannot be seen.
+    pub live: Option<u64>,
+    /// Handshakes completed by a SYN cookie: the kernel kept no request, so no duration exists. `None`
+    /// where they cannot be told.
+    pub cookies: Option<u64>,
+    /// Per listener, busiest first.
+    pub listeners: Vec<Listener>,
+}
+
+/// How the durations of completed handshakes were measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct HalfOpenSources {
+    /// Request queued → final ACK.
+    pub sock_ops: u64,
+    /// SYN → final ACK of a TCP Fast Open connection.
+    pub fast_open: u64,
+    /// The kernel's first round-trip sample: SYN-ACK → final ACK, no retransmission.
+    pub srtt: u64,
+    /// The kernel's time in retransmission timeouts.
+    pub rto: u64,
+}
+
+/// A listener.
+#[derive(Clone, Debug, Serialize)]
+pub struct Listener {
+    /// Where it listens, or, if its `listen()` was not seen, where its children were connected; `None` sums
+    /// up the listeners that the table had no room for.
+    pub local: Option<Endpoint>,
+    /// Network namespace.
+    pub netns: Option<u32>,
+    /// Whose it is.
+    pub process: Option<ProcessIdentity>,
+    /// Completed handshakes of known duration.
+    pub completed: DurationSummary,
+    /// Completed handshakes of unknown duration.
+    pub unknown: u64,
+    /// See [`HalfOpen::expired`].
+    pub expired: Option<u64>,
+    /// See [`HalfOpen::reset`].
+    pub reset: Option<u64>,
+    /// See [`HalfOpen::live`].
+    pub live: Option<u64>,
+    /// See [`HalfOpen::cookies`].
+    pub cookies: Option<u64>,
+    /// Fill and limit of the SYN queue; `None` without snapshots.
+    pub syn_queue: Option<()>,
+    /// Fill and limit of the accept queue; `None` without snapshots.
+    pub accept_queue: Option<()>,
+    /// Distinct sources; `None` as long as they are not estimated.
+    pub sources: Option<u64>,
+}
+
+/// Connection attempts to one destination.
+#[derive(Clone, Debug, Serialize)]
+pub struct Connect {
+    /// The destination; `None` sums up those that the table had no room for.
+    pub peer: Option<Endpoint>,
+    /// Attempts that were answered: SYN → ESTABLISHED.
+    pub completed: DurationSummary,
+    /// ECONNREFUSED.
+    pub refused: u64,
+    /// ETIMEDOUT.
+    pub timed_out: u64,
+    /// EHOSTUNREACH, ENETUNREACH.
+    pub unreachable: u64,
+    /// ECONNRESET.
+    pub reset: u64,
+    /// Given up by the program itself before an answer came.
+    pub aborted: u64,
+    /// Failed for a reason that is not among these, or that this attach kind does not show.
+    pub failed: u64,
+}
+
+/// CLOSE_WAIT.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct CloseWait {
+    /// Sockets in CLOSE_WAIT at the end of the window.
+    pub live: u64,
+    /// Of these, the lingering ones: longer there than `after_ns`, or for an unknown time.
+    pub lingering: u64,
+    /// What counts as lingering (`--close-wait-after`).
+    pub after_ns: u64,
+    /// Whose the lingering ones are, most first.
+    pub processes: Vec<CloseWaitProcess>,
+}
+
+/// The lingering CLOSE_WAIT sockets of one process.
+#[derive(Clone, Debug, Serialize)]
+pub struct CloseWaitProcess {
+    /// The process; `None` for those whose owner is not known.
+    pub process: Option<ProcessIdentity>,
+    /// How many.
+    pub count: u64,
+    /// Age of the oldest; `None` if no entry was seen.
+    pub oldest_ns: Option<u64>,
+    /// Whose fault; `None` until their queues are sampled.
+    pub kinds: Option<()>,
+    /// Their peers, most frequent first.
+    pub peers: Vec<PeerCount>,
+    /// The listeners that they came in on, most frequent first.
+    pub listeners: Vec<PeerCount>,
+    /// The oldest of them.
+    pub sockets: Vec<Socket>,
+}
+
+/// An endpoint and how many sockets have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct PeerCount {
+    /// An address; of a peer without its port, which differs from connection to connection.
+    pub address: std::net::IpAddr,
+    /// The port, where it means something.
+    pub port: Option<u16>,
+    /// How many.
+    pub count: u64,
+}
+
+/// One socket.
+#[derive(Clone, Debug, Serialize)]
+pub struct Socket {
+    /// Socket cookie.
+    pub cookie: Option<u64>,
+    /// Local end.
+    pub local: Endpoint,
+    /// Peer.
+    pub peer: Endpoint,
+    /// Its state.
+    pub state: TcpState,
+    /// Time in that state; `None` if its entry was not seen.
+    pub age_ns: Option<u64>,
+    /// Whether `age_ns` is the age itself and not a lower bound; `None` with it.
+    pub age_exact: Option<bool>,
+    /// File descriptors; `None` without a look-up.
+    pub fds: Option<Vec<u32>>,
+    /// Bytes that the program has not read; `None` without a snapshot.
+    pub unread_bytes: Option<u64>,
+    /// Whose fault; `None` until its queue is sampled.
+    pub kind: Option<()>,
+    /// How its owner is known.
+    pub owner_source: OwnerSource,
+}
+
+/// TIME_WAIT.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct TimeWait {
+    /// Sockets in TIME_WAIT now; `None` without snapshots.
+    pub live: Option<u64>,
+    /// Sockets that went into TIME_WAIT; `None` where nothing tells them from orphans.
+    pub entered: Option<u64>,
+    /// Sockets that the kernel put away in FIN_WAIT2, because their program had closed them and the peer had
+    /// not closed yet: each of them may go into TIME_WAIT later, unseen. `None` with `entered`.
+    pub orphaned: Option<u64>,
+    /// Whether `entered` is inferred: a `… → CLOSE` after the peer's FIN, rather than the kernel's own
+    /// `tcp_time_wait`.
+    pub inferred: bool,
+    /// Who closed first, most first.
+    pub processes: Vec<TimeWaitProcess>,
+    /// Per destination with the share of the port range in use; `None` without snapshots.
+    pub destinations: Option<Vec<()>>,
+}
+
+/// Sockets of one process that went into TIME_WAIT.
+#[derive(Clone, Debug, Serialize)]
+pub struct TimeWaitProcess {
+    /// The process; `None` for those whose owner is not known.
+    pub process: Option<ProcessIdentity>,
+    /// How many.
+    pub entered: u64,
+}
+
+/// A process's part in the window.
+#[derive(Clone, Debug, Serialize)]
+pub struct ProcessSummary {
+    /// The process; `None` sums up the sockets whose owner is not known.
+    pub process: Option<ProcessIdentity>,
+    /// Transitions of its sockets.
+    pub total: u64,
+    /// The same, by kind.
+    pub transitions: Vec<TransitionCount>,
+    /// Its sockets at the end of the window, as far as their transitions were seen.
+    pub live: u64,
+}
+
+/// Who a process is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ProcessIdentity {
+    /// Process id.
+    pub pid: u32,
+    /// Its name.
+    pub comm: Option<Comm>,
+    /// Its executable; `None` without a look-up.
+    pub exe: Option<String>,
+    /// Its command line; `None` without a look-up.
+    pub cmdline: Option<Vec<String>>,
+    /// Its user; `None` without a look-up.
+    pub user: Option<String>,
+    /// When it started; `None` where the attach kind does not give it.
+    pub start_time: Option<WallTime>,
+    /// Its container; `None` without a look-up.
+    pub container: Option<()>,
+    /// Its cgroup; `None` without a look-up.
+    pub cgroup: Option<String>,
+}

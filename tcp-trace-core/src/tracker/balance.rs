@@ -1,0 +1,166 @@
+//! The loss balance: what the kernel counted against what arrived.
+
+use tcp_trace_common::counters::{Counters, TRANSITIONS, pair, slot};
+
+use crate::{
+    record::CounterReading,
+    report::{Loss, TransitionCount},
+    state::TcpState,
+};
+
+type Matrix = Box<[u64; TRANSITIONS]>;
+
+/// Counts since the start.
+#[derive(Clone, Debug)]
+struct Totals {
+    received: Matrix,
+    accepted: Matrix,
+    kernel: Box<Counters>,
+    missed: u64,
+    untracked: u64,
+}
+
+/// Everything that is needed to account for each transition.
+#[derive(Debug)]
+pub(super) struct Balance {
+    now: Totals,
+    /// As of the start of the window.
+    before: Totals,
+    ended: bool,
+}
+
+impl Default for Balance {
+    fn default() -> Self {
+        let zero = Totals {
+            received: Box::new([0; TRANSITIONS]),
+            accepted: Box::new([0; TRANSITIONS]),
+            kernel: Box::new(Counters::ZERO),
+            missed: 0,
+            untracked: 0,
+        };
+        Self { now: zero.clone(), before: zero, ended: false }
+    }
+}
+
+impl Balance {
+    /// An event arrived.
+    pub(super) fn received(&mut self, old: TcpState, new: TcpState) {
+        bump(&mut self.now.received, old, new);
+    }
+
+    /// An event is part of the report.
+    pub(super) fn accepted(&mut self, old: TcpState, new: TcpState) {
+        bump(&mut self.now.accepted, old, new);
+    }
+
+    /// An event's connection had no room in the table.
+    pub(super) fn untracked(&mut self) {
+        self.now.untracked += 1;
+    }
+
+    /// The kernel's counters as of now.
+    pub(super) fn read(&mut self, reading: &CounterReading) {
+        self.now.kernel.clone_from(&reading.counters);
+        self.now.missed = reading.missed;
+    }
+
+    /// Nothing more will come.
+    pub(super) fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// The window's part. Events that are held back count as filtered until they are accepted; the window
+    /// that accepts one of an earlier window takes it over.
+    pub(super) fn loss(&self) -> Loss {
+        let Self { now, before, ended } = self;
+        let window = |now: &[u64], before: &[u64]| total(now).saturating_sub(total(before));
+        let received = window(&*now.received, &*before.received);
+        let delivered = window(&*now.accepted, &*before.accepted);
+        let taken_over = delivered.saturating_sub(received);
+        let missed = now.missed.saturating_sub(before.missed);
+        let turned_away = received.saturating_sub(delivered);
+        Loss {
+            seen: now
+                .seen(*ended)
+                .saturating_sub(before.seen(false))
+                .saturating_add(missed)
+                .saturating_add(taken_over),
+            delivered,
+            filtered: window(&now.kernel.filtered, &before.kernel.filtered).saturating_add(turned_away),
+            lost: window(&now.kernel.lost, &before.kernel.lost).saturating_add(missed),
+            missed,
+            balanced: self.balanced(),
+            repaired: None,
+            untracked: now.untracked.saturating_sub(before.untracked),
+        }
+    }
+
+    /// Transitions of the window that the filter accepts, whether or not their events arrived.
+    pub(super) fn transitions(&self) -> Vec<TransitionCount> {
+        let Self { now, before, ended: _ } = self;
+        let window = |now: &[u64], before: &[u64], index| at(now, index).saturating_sub(at(before, index));
+        (0..TRANSITIONS)
+            .filter_map(|index| {
+                let (old, new) = pair(index);
+                let count = window(&*now.accepted, &*before.accepted, index).saturating_add(window(
+                    &now.kernel.lost,
+                    &before.kernel.lost,
+                    index,
+                ));
+                (count > 0).then(|| TransitionCount {
+                    old: TcpState::from_number(old),
+                    new: TcpState::from_number(new),
+                    count,
+                })
+            })
+            .collect()
+    }
+
+    /// Starts the next window.
+    pub(super) fn next_window(&mut self) {
+        self.before = self.now.clone();
+    }
+
+    /// Kind by kind: what the kernel emitted has arrived. At the end exactly; before, what arrived since the
+    /// counters were read comes on top.
+    fn balanced(&self) -> bool {
+        let Totals { received, kernel, .. } = &self.now;
+        (0..TRANSITIONS).all(|index| {
+            let received = at(&**received, index);
+            let expected = at(&kernel.seen, index)
+                .wrapping_sub(at(&kernel.filtered, index))
+                .wrapping_sub(at(&kernel.lost, index));
+            if self.ended { received == expected } else { received >= expected }
+        })
+    }
+}
+
+impl Totals {
+    /// Transitions that the kernel has seen. While the stream runs, events arrive after the counters were
+    /// read: what arrived was seen.
+    fn seen(&self, ended: bool) -> u64 {
+        let counted = total(&self.kernel.seen);
+        if ended {
+            return counted;
+        }
+        let arrived = total(&*self.received);
+        counted.max(
+            arrived.saturating_add(total(&self.kernel.filtered)).saturating_add(total(&self.kernel.lost)),
+        )
+    }
+}
+
+fn bump(matrix: &mut Matrix, old: TcpState, new: TcpState) {
+    if let Some(count) = matrix.get_mut(slot(old.number(), new.number())) {
+        *count += 1;
+    }
+}
+
+fn at(matrix: &[u64], index: usize) -> u64 {
+    matrix.get(index).copied().unwrap_or(0)
+}
+
+/// Saturating, because the counters of a recording may say anything.
+fn total(matrix: &[u64]) -> u64 {
+    matrix.iter().fold(0, |sum, count| sum.saturating_add(*count))
+}

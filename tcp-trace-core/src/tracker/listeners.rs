@@ -1,0 +1,59 @@
+//! Which listener a child came in on.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use rustc_hash::FxHashMap;
+
+use super::connection::{Connection, Key};
+use crate::{endpoint::Endpoint, process::Owner};
+
+/// A child's listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Parent {
+    pub(super) local: Endpoint,
+    /// `None` also where several processes listen there (SO_REUSEPORT) and it cannot be told which.
+    pub(super) owner: Option<Owner>,
+}
+
+/// The listeners whose `listen()` was seen, by namespace and port.
+#[derive(Debug, Default)]
+pub(super) struct Listeners(FxHashMap<(Option<u32>, u16), Entries>);
+
+type Entries = Vec<(Key, Parent)>;
+
+impl Listeners {
+    pub(super) fn insert(&mut self, key: Key, listener: &Connection) {
+        let entries = self.0.entry((listener.netns, listener.local.port)).or_default();
+        entries.retain(|(other, _)| *other != key);
+        entries.push((key, Parent { local: listener.local, owner: listener.owner }));
+    }
+
+    pub(super) fn remove(&mut self, key: Key, listener: &Connection) {
+        let at = (listener.netns, listener.local.port);
+        if let Some(entries) = self.0.get_mut(&at) {
+            entries.retain(|(other, _)| *other != key);
+            if entries.is_empty() {
+                self.0.remove(&at);
+            }
+        }
+    }
+
+    /// The listener of a child with this local end, as the kernel picks it (`compute_score`,
+    /// `net/ipv4/inet_hashtables.c`): one bound to the address itself, or else to any of its family, or
+    /// else, for IPv4, a dual-stack one.
+    pub(super) fn find(&self, netns: Option<u32>, child: Endpoint) -> Option<Parent> {
+        let entries = self.0.get(&(netns, child.port))?;
+        let bound_to = |address: IpAddr| {
+            let mut matching =
+                entries.iter().map(|(_, parent)| *parent).filter(|p| p.local.address == address);
+            let first = matching.next()?;
+            let same = |parent: Parent| {
+                parent.owner.map(|owner| owner.process) == first.owner.map(|owner| owner.process)
+            };
+            Some(if matching.all(same) { first } else { Parent { owner: None, ..first } })
+        };
+        let dual_stack = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        let any = if child.address.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { dual_stack };
+        bound_to(child.address).or_else(|| bound_to(any)).or_else(|| bound_to(dual_stack))
+    }
+}

@@ -1,0 +1,195 @@
+//! The counts of one window.
+
+use std::collections::BTreeMap;
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    connection::{Afterlife, Attempt, Connection, Step},
+    handshake::{DurationSource, Handshake},
+};
+use crate::{
+    endpoint::Endpoint,
+    histogram::Histogram,
+    process::{Comm, Owner, ProcessId},
+    report::HalfOpenSources,
+    state::TcpState,
+};
+
+/// What happened since the window began.
+#[derive(Debug)]
+pub(super) struct Tally {
+    max_rows: usize,
+    pub(super) states: BTreeMap<TcpState, StateTally>,
+    pub(super) handshakes: HandshakeTally,
+    pub(super) sources: HalfOpenSources,
+    /// By namespace and local end; key `None` sums up what the table had no room for.
+    pub(super) listeners: FxHashMap<Option<ListenerKey>, HandshakeTally>,
+    /// By destination; key `None` sums up what the table had no room for.
+    pub(super) connects: FxHashMap<Option<Endpoint>, ConnectTally>,
+    /// By owner; key `None` is the sockets of unknown owners.
+    pub(super) processes: FxHashMap<Option<ProcessId>, ProcessTally>,
+    /// Transitions of processes that the table had no room for.
+    pub(super) omitted: u64,
+    pub(super) time_wait: u64,
+    pub(super) orphaned: u64,
+}
+
+/// Namespace and local end of a listener.
+pub(super) type ListenerKey = (Option<u32>, Endpoint);
+
+#[derive(Debug, Default)]
+pub(super) struct StateTally {
+    pub(super) entered: u64,
+    pub(super) durations: Histogram,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct HandshakeTally {
+    pub(super) completed: Histogram,
+    pub(super) cookies: u64,
+    pub(super) unknown: u64,
+    pub(super) owner: Option<Owner>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct ConnectTally {
+    pub(super) completed: Histogram,
+    pub(super) refused: u64,
+    pub(super) timed_out: u64,
+    pub(super) unreachable: u64,
+    pub(super) reset: u64,
+    pub(super) aborted: u64,
+    pub(super) failed: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct ProcessTally {
+    pub(super) comm: Option<Comm>,
+    pub(super) transitions: BTreeMap<u8, u64>,
+    pub(super) time_wait: u64,
+}
+
+impl Tally {
+    pub(super) fn new(max_rows: usize) -> Self {
+        Self {
+            max_rows,
+            states: BTreeMap::new(),
+            handshakes: HandshakeTally::default(),
+            sources: HalfOpenSources::default(),
+            listeners: FxHashMap::default(),
+            connects: FxHashMap::default(),
+            processes: FxHashMap::default(),
+            omitted: 0,
+            time_wait: 0,
+            orphaned: 0,
+        }
+    }
+
+    /// Adds an accepted event.
+    pub(super) fn step(&mut self, step: &Step) {
+        let Step { change, handshake, attempt, afterlife, listener } = step;
+        if change.old != change.new {
+            self.states.entry(change.new).or_default().entered += 1;
+        }
+        if let Some(duration) = change.duration_ns {
+            self.states.entry(change.old).or_default().durations.record(duration);
+        }
+        if let Some(handshake) = handshake {
+            let local = listener.unwrap_or(change.local);
+            let row = bounded(&mut self.listeners, (change.netns, local), self.max_rows);
+            row.owner = change.owner.or(row.owner);
+            row.add(*handshake);
+            self.handshakes.add(*handshake);
+            self.count_source(*handshake);
+        }
+        if let Some(attempt) = attempt {
+            bounded(&mut self.connects, change.peer, self.max_rows).add(*attempt);
+        }
+        match afterlife {
+            Some(Afterlife::TimeWait) => {
+                self.time_wait += 1;
+                if let Some(process) = self.process(change.owner) {
+                    process.time_wait += 1;
+                }
+            }
+            Some(Afterlife::Orphan) => self.orphaned += 1,
+            None => {}
+        }
+    }
+
+    /// Attributes a connection's transitions to its owner as it is known by now.
+    pub(super) fn attribute(&mut self, connection: &mut Connection) {
+        if !connection.accepted {
+            return;
+        }
+        let owner = connection.owner;
+        for slot in connection.take_trail() {
+            match self.process(owner) {
+                Some(process) => *process.transitions.entry(slot).or_default() += 1,
+                None => self.omitted += 1,
+            }
+        }
+    }
+
+    fn process(&mut self, owner: Option<Owner>) -> Option<&mut ProcessTally> {
+        let id = owner.map(|owner| owner.process);
+        if self.processes.len() >= self.max_rows && !self.processes.contains_key(&id) {
+            return None;
+        }
+        let process = self.processes.entry(id).or_default();
+        process.comm = owner.and_then(|owner| owner.comm).or(process.comm);
+        Some(process)
+    }
+
+    fn count_source(&mut self, handshake: Handshake) {
+        let Handshake::Known { source, .. } = handshake else { return };
+        let HalfOpenSources { sock_ops, fast_open, srtt, rto } = &mut self.sources;
+        *match source {
+            DurationSource::SockOps => sock_ops,
+            DurationSource::FastOpen => fast_open,
+            DurationSource::Srtt => srtt,
+            DurationSource::Rto => rto,
+        } += 1;
+    }
+}
+
+impl HandshakeTally {
+    fn add(&mut self, handshake: Handshake) {
+        match handshake {
+            Handshake::Known { duration_ns, .. } => self.completed.record(duration_ns),
+            Handshake::Cookie => self.cookies += 1,
+            Handshake::Unknown => self.unknown += 1,
+        }
+    }
+}
+
+impl ConnectTally {
+    fn add(&mut self, attempt: Attempt) {
+        match attempt {
+            Attempt::Completed { duration_ns } => self.completed.record(duration_ns),
+            Attempt::Refused => self.refused += 1,
+            Attempt::TimedOut => self.timed_out += 1,
+            Attempt::Unreachable => self.unreachable += 1,
+            Attempt::Reset => self.reset += 1,
+            Attempt::Aborted => self.aborted += 1,
+            Attempt::Failed => self.failed += 1,
+        }
+    }
+
+    /// Attempts of every outcome.
+    pub(super) fn total(&self) -> u64 {
+        let Self { completed, refused, timed_out, unreachable, reset, aborted, failed } = self;
+        completed.count() + refused + timed_out + unreachable + reset + aborted + failed
+    }
+}
+
+/// The row of `key`, or the one that sums up the rest when the table is full.
+fn bounded<K: Eq + std::hash::Hash + Copy, V: Default>(
+    table: &mut FxHashMap<Option<K>, V>,
+    key: K,
+    max_rows: usize,
+) -> &mut V {
+    let fits = table.len() < max_rows || table.contains_key(&Some(key));
+    table.entry(fits.then_some(key)).or_default()
+}
