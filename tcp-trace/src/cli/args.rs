@@ -1,0 +1,238 @@
+//! What was typed: syntax only. Nothing here looks at the host, so `--help` works everywhere.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::units;
+
+/// Says which process does what to TCP on this host.
+///
+/// Every state transition of every TCP socket, from the kernel's own tracepoint: who opens connections, who
+/// leaves them half-closed, how long handshakes really take.
+#[derive(Debug, Parser)]
+#[command(name = "tcp-trace", version = VERSION, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// More diagnostics on standard error; twice: debug messages of the kernel programs too
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (commit ",
+    env!("TCP_TRACE_COMMIT"),
+    ", eBPF object ",
+    env!("TCP_TRACE_EBPF_ORIGIN"),
+    " ",
+    env!("TCP_TRACE_EBPF_SHA256"),
+    ")"
+);
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print each transition as it happens, one line each
+    #[command(after_help = STREAM_EXAMPLES)]
+    Stream(StreamArgs),
+    /// Gather, then say what happened: counts, durations, half-opens, lingering CLOSE_WAIT, per process
+    #[command(after_help = REPORT_EXAMPLES)]
+    Report(ReportArgs),
+    /// Write the transitions to a recording, for `stream --from` and `report --from`
+    #[command(after_help = RECORD_EXAMPLES)]
+    Record(RecordArgs),
+}
+
+const STREAM_EXAMPLES: &str = "Examples:
+  tcp-trace stream                    every transition of this host
+  tcp-trace stream -T -D 443,8443     with the time (UTC); connections to these ports
+  tcp-trace stream --json -p 1234     JSON Lines; sockets of process 1234
+  tcp-trace stream --from incident.tctrace";
+
+const REPORT_EXAMPLES: &str = "Examples:
+  tcp-trace report                    gather until Ctrl-C
+  tcp-trace report --interval 5s      a report every five seconds
+  tcp-trace report --duration 1m --json > report.json
+  tcp-trace report --close-wait-after 1m --netns /run/netns/blue";
+
+const RECORD_EXAMPLES: &str = "Examples:
+  tcp-trace record incident.tctrace --duration 30s
+  tcp-trace report --from incident.tctrace";
+
+/// Where records come from.
+#[derive(Args, Debug)]
+pub struct SourceArgs {
+    /// How to hang on the kernel's inet_sock_set_state
+    #[arg(long, value_enum, default_value_t = AttachArg::Auto, help_heading = "Source")]
+    pub attach: AttachArg,
+    /// Size of the kernel's ring buffer: a power of two between 4k and 1G
+    #[arg(long, value_name = "SIZE", value_parser = units::buffer, default_value = "16M", help_heading = "Source")]
+    pub buffer: u32,
+    /// Stop after this time
+    #[arg(long, value_name = "D", value_parser = units::duration, help_heading = "Source")]
+    pub duration: Option<Duration>,
+}
+
+/// Values of `--attach`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AttachArg {
+    /// tp_btf where it can be had, else the tracepoint
+    Auto,
+    /// BTF-typed raw tracepoint: everything is known
+    #[value(name = "tp_btf")]
+    TpBtf,
+    /// Perf tracepoint: only what its record holds
+    Tracepoint,
+}
+
+/// Which sockets.
+#[derive(Args, Debug)]
+pub struct FilterArgs {
+    /// Sockets that belong to this process
+    #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Filters")]
+    pub pid: Option<u32>,
+    /// Local ports, separated by commas (at most 16)
+    #[arg(short = 'L', long = "localport", value_name = "PORTS", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..), help_heading = "Filters")]
+    pub local_ports: Vec<u16>,
+    /// Peer ports, separated by commas (at most 16)
+    #[arg(short = 'D', long = "remoteport", value_name = "PORTS", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..), help_heading = "Filters")]
+    pub peer_ports: Vec<u16>,
+    /// IPv4 only, v4-mapped addresses included
+    #[arg(short = '4', long, overrides_with = "ipv6", help_heading = "Filters")]
+    pub ipv4: bool,
+    /// IPv6 only
+    #[arg(short = '6', long, overrides_with = "ipv4", help_heading = "Filters")]
+    pub ipv6: bool,
+    /// Network namespace: a path (/proc/PID/ns/net), a name of `ip netns`, or an inode number
+    #[arg(long, value_name = "NS", help_heading = "Filters")]
+    pub netns: Option<String>,
+    /// Cgroup of the socket's creator: a path of the cgroup2 hierarchy, or an id
+    #[arg(long, value_name = "CGROUP", help_heading = "Filters")]
+    pub cgroup: Option<String>,
+}
+
+/// `stream`
+#[derive(Args, Debug)]
+pub struct StreamArgs {
+    /// Where records come from
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Which sockets
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    /// Prefix the time, HH:MM:SS in UTC
+    #[arg(short = 'T', long)]
+    pub time: bool,
+    /// Prefix the seconds since the first line
+    #[arg(short = 't', long)]
+    pub timestamp: bool,
+    /// Wide columns, which fit IPv6 addresses, and the IP version
+    #[arg(short, long)]
+    pub wide: bool,
+    /// Comma-separated values
+    #[arg(short = 's', long)]
+    pub csv: bool,
+    /// JSON Lines
+    #[arg(long, conflicts_with_all = ["csv", "wide", "time", "timestamp"])]
+    pub json: bool,
+    /// Read a recording instead of the live kernel
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["attach", "buffer", "duration"], help_heading = "Source")]
+    pub from: Option<PathBuf>,
+    /// Keep a recording as well
+    #[arg(long, value_name = "FILE", conflicts_with = "from", help_heading = "Source")]
+    pub record: Option<PathBuf>,
+    /// Exit with 4 if a transition was lost
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// `report`
+#[derive(Args, Debug)]
+pub struct ReportArgs {
+    /// Where records come from
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Which sockets
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    /// Report each time this has passed, on what happened since the last report
+    #[arg(long, value_name = "D", value_parser = units::duration)]
+    pub interval: Option<Duration>,
+    /// A socket lingers when it is in CLOSE_WAIT for longer than this
+    #[arg(long, value_name = "D", value_parser = units::duration, default_value = "10s")]
+    pub close_wait_after: Duration,
+    /// One JSON document a report
+    #[arg(long)]
+    pub json: bool,
+    /// Read a recording instead of the live kernel
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["attach", "buffer", "duration"], help_heading = "Source")]
+    pub from: Option<PathBuf>,
+    /// Keep a recording as well
+    #[arg(long, value_name = "FILE", conflicts_with = "from", help_heading = "Source")]
+    pub record: Option<PathBuf>,
+    /// Exit with 4 if a transition was lost
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// `record`
+#[derive(Args, Debug)]
+pub struct RecordArgs {
+    /// Where records come from
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Which sockets
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    /// The recording
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Exit with 4 if a transition was lost
+    #[arg(long)]
+    pub strict: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound_and_every_argument_has_help() {
+        let mut command = Cli::command();
+        command.build();
+        command.clone().debug_assert();
+        for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+            assert!(sub.get_after_help().is_some(), "`{}` has no examples", sub.get_name());
+            for argument in sub.get_arguments() {
+                assert!(argument.get_help().is_some(), "`{}` has no help", argument.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn the_flags_of_tcpstates_are_understood() {
+        let cli = Cli::try_parse_from("tcp-trace stream -stTw -4 -L 80,443 -D 5432 -p 7".split(' ')).unwrap();
+        let Command::Stream(args) = cli.command else { panic!("not stream") };
+        assert!(args.csv && args.timestamp && args.time && args.wide && args.filter.ipv4);
+        assert_eq!(args.filter.local_ports, [80, 443]);
+        assert_eq!((args.filter.peer_ports, args.filter.pid), (vec![5432], Some(7)));
+    }
+
+    #[test]
+    fn the_last_family_wins() {
+        let cli = Cli::try_parse_from("tcp-trace stream -4 -6".split(' ')).unwrap();
+        let Command::Stream(args) = cli.command else { panic!("not stream") };
+        assert!(!args.filter.ipv4 && args.filter.ipv6);
+    }
+
+    #[test]
+    fn a_recording_has_no_buffer() {
+        let error = Cli::try_parse_from("tcp-trace report --from f --buffer 1M".split(' ')).unwrap_err();
+        assert_eq!(error.kind(), clap::error::ErrorKind::ArgumentConflict);
+    }
+}

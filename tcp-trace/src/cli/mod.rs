@@ -1,0 +1,5 @@
+//! The command line: what was typed (`args`), and what it comes to on this host (`settings`).
+
+pub mod args;
+pub mod settings;
+mod units;

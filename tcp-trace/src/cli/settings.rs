@@ -1,0 +1,109 @@
+//! What the arguments come to on this host: checked values, and no clap types below.
+
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
+
+use tcp_trace_core::{filter::FilterSpec, session::Attach, tracker};
+
+use super::args::{AttachArg, FilterArgs, ReportArgs, SourceArgs, StreamArgs};
+use crate::{
+    bpf::{self, AttachChoice},
+    exit::Usage,
+    sink::Columns,
+};
+
+/// The live source.
+#[derive(Clone, Debug)]
+pub struct LiveSettings {
+    /// What the programs are to do.
+    pub options: bpf::Options,
+    /// The filter, as it is recorded.
+    pub filter: FilterSpec,
+    /// When to stop.
+    pub duration: Option<Duration>,
+}
+
+/// Settings of a live run.
+///
+/// # Errors
+///
+/// If a filter names something that does not exist here, or has too many ports.
+pub fn live(source: &SourceArgs, filter: &FilterArgs, verbose: u8) -> anyhow::Result<LiveSettings> {
+    let spec = filter_spec(filter)?;
+    let options = bpf::Options {
+        attach: match source.attach {
+            AttachArg::Auto => AttachChoice::Auto,
+            AttachArg::TpBtf => AttachChoice::Only(Attach::TpBtf),
+            AttachArg::Tracepoint => AttachChoice::Only(Attach::Tracepoint),
+        },
+        filter: spec.compile().map_err(|error| Usage(error.to_string()))?,
+        buffer_bytes: source.buffer,
+        debug: verbose >= 2,
+    };
+    Ok(LiveSettings { options, filter: spec, duration: source.duration })
+}
+
+/// The filter.
+///
+/// # Errors
+///
+/// If it names a namespace or cgroup that does not exist here.
+pub fn filter_spec(filter: &FilterArgs) -> anyhow::Result<FilterSpec> {
+    let FilterArgs { pid, local_ports, peer_ports, ipv4, ipv6, netns, cgroup } = filter;
+    Ok(FilterSpec {
+        pid: *pid,
+        netns: netns.as_deref().map(netns_inode).transpose()?,
+        cgroup_id: cgroup.as_deref().map(cgroup_id).transpose()?,
+        ip_version: match (ipv4, ipv6) {
+            (true, _) => Some(4),
+            (_, true) => Some(6),
+            _ => None,
+        },
+        local_ports: local_ports.clone(),
+        peer_ports: peer_ports.clone(),
+    })
+}
+
+/// How the tracker is to keep a report.
+#[must_use]
+pub fn report(args: &ReportArgs) -> tracker::Settings {
+    let close_wait_after_ns = u64::try_from(args.close_wait_after.as_nanos()).unwrap_or(u64::MAX);
+    tracker::Settings { close_wait_after_ns, ..tracker::Settings::default() }
+}
+
+/// Which columns a stream has.
+#[must_use]
+pub fn columns(args: &StreamArgs) -> Columns {
+    Columns { time: args.time, timestamp: args.timestamp, wide: args.wide, csv: args.csv }
+}
+
+/// An inode number, the path of a namespace file, or a name as `ip netns` keeps them.
+fn netns_inode(text: &str) -> Result<u32, Usage> {
+    if let Ok(inode) = text.parse() {
+        return Ok(inode);
+    }
+    let path = if text.contains('/') { text.to_owned() } else { format!("/run/netns/{text}") };
+    let inode = inode_of(Path::new(&path)).map_err(|error| {
+        Usage(format!("--netns {text}: {path}: {error}; give a path such as /proc/PID/ns/net, a name of `ip netns`, or an inode number"))
+    })?;
+    u32::try_from(inode).map_err(|_too_large| Usage(format!("--netns {text}: {path} is no namespace file")))
+}
+
+/// An id, or a directory of the cgroup2 hierarchy, whose inode number is the id.
+fn cgroup_id(text: &str) -> Result<u64, Usage> {
+    if let Ok(id) = text.parse() {
+        return Ok(id);
+    }
+    let mount = bpf::cgroup_mount_point();
+    let inside = mount.map(|mount| mount.join(text.trim_start_matches('/')));
+    inside.into_iter().chain([Path::new(text).to_owned()]).find_map(|path| inode_of(&path).ok()).ok_or_else(
+        || {
+            Usage(format!(
+                "--cgroup {text}: no such directory in the cgroup2 hierarchy; give its path there, or an id"
+            ))
+        },
+    )
+}
+
+fn inode_of(path: &Path) -> std::io::Result<u64> {
+    Ok(fs::metadata(path)?.ino())
+}

@@ -1,0 +1,179 @@
+//! What happens to a batch, wherever it comes from: recorded, decoded, tracked, reported, printed.
+
+use std::{fs::File, io::Write};
+
+use anyhow::Context as _;
+use tcp_trace_core::{
+    decode::decode,
+    input::Input,
+    record::Record,
+    report::{Loss, StateChange},
+    time::Timestamp,
+    tracker::Tracker,
+};
+
+use crate::{recording::Writer, sink::Sink, source::Batch};
+
+/// The core between a source and a sink.
+#[derive(Debug)]
+pub struct Engine<W: Write> {
+    tracker: Tracker,
+    cadence: Option<Cadence>,
+    sink: Sink<W>,
+    recording: Option<Writer<File>>,
+    changes: Vec<StateChange>,
+    /// Sums over all windows.
+    total: Total,
+}
+
+/// What a run comes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Total {
+    /// The balance of all windows together; `None` before the first report.
+    pub loss: Option<Loss>,
+}
+
+/// When interval reports are due: at the first reading of the counters past each multiple of the interval.
+/// Live and replayed runs decide by the same records, so their reports are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cadence {
+    every_ns: u64,
+    next: Timestamp,
+}
+
+impl Cadence {
+    /// Reports every `every_ns` nanoseconds from `start` on.
+    #[must_use]
+    pub fn new(start: Timestamp, every_ns: u64) -> Self {
+        Self { every_ns: every_ns.max(1), next: start.plus(every_ns) }
+    }
+
+    /// Whether a report is due at `now`; if so, the next one is due at the next multiple after it.
+    fn due(&mut self, now: Timestamp) -> bool {
+        if now < self.next {
+            return false;
+        }
+        let passed = now.since(self.next) / self.every_ns + 1;
+        self.next = self.next.plus(passed.saturating_mul(self.every_ns));
+        true
+    }
+}
+
+impl<W: Write> Engine<W> {
+    /// An engine; `recording` receives every batch before anything else looks at it.
+    pub fn new(
+        tracker: Tracker,
+        cadence: Option<Cadence>,
+        sink: Sink<W>,
+        recording: Option<Writer<File>>,
+    ) -> Self {
+        Self { tracker, cadence, sink, recording, changes: Vec::new(), total: Total::default() }
+    }
+
+    /// The run has begun.
+    ///
+    /// # Errors
+    ///
+    /// If the sink cannot be written.
+    pub fn begin(&mut self) -> anyhow::Result<()> {
+        self.sink.begin().context("writing to standard output")
+    }
+
+    /// Takes a batch.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be recorded, decoded or printed.
+    pub fn batch(&mut self, batch: &Batch) -> anyhow::Result<()> {
+        if let Some(recording) = &mut self.recording {
+            recording.batch(batch).context("writing the recording; what was written before is intact")?;
+        }
+        let fed = batch.records().try_for_each(|record| self.record(record?));
+        // What stands before a record that cannot be decoded is as good as ever.
+        self.print_changes()?;
+        fed
+    }
+
+    fn record(&mut self, record: Record<'_>) -> anyhow::Result<()> {
+        let input = decode(record)?;
+        self.tracker.apply(&input, &mut self.changes);
+        let due = match &input {
+            Input::Event(_) => false,
+            Input::Counters(reading) => {
+                self.cadence.as_mut().is_some_and(|cadence| cadence.due(reading.time))
+            }
+            Input::End(_) => true,
+        };
+        if due {
+            self.print_changes()?;
+            self.report()?;
+        }
+        Ok(())
+    }
+
+    /// Reports what there is when the source ended before its end.
+    ///
+    /// # Errors
+    ///
+    /// If the sink cannot be written.
+    pub fn cut_off(&mut self) -> anyhow::Result<()> {
+        self.report()
+    }
+
+    /// Completes the recording, and says what the run came to.
+    ///
+    /// # Errors
+    ///
+    /// If the recording cannot be completed.
+    pub fn finish(mut self) -> anyhow::Result<Total> {
+        if let Some(recording) = &mut self.recording {
+            recording.flush().context("completing the recording")?;
+        }
+        Ok(self.total)
+    }
+
+    fn print_changes(&mut self) -> anyhow::Result<()> {
+        if !self.changes.is_empty() {
+            self.sink.changes(&self.changes).context("writing to standard output")?;
+            self.changes.clear();
+        }
+        Ok(())
+    }
+
+    fn report(&mut self) -> anyhow::Result<()> {
+        let report = self.tracker.report();
+        self.total.add(&report.loss);
+        self.sink.report(&report).context("writing to standard output")
+    }
+}
+
+impl Total {
+    fn add(&mut self, window: &Loss) {
+        let Loss { seen, delivered, filtered, lost, missed, balanced, repaired, untracked } = *window;
+        self.loss = Some(match self.loss {
+            None => *window,
+            Some(sum) => Loss {
+                seen: sum.seen + seen,
+                delivered: sum.delivered + delivered,
+                filtered: sum.filtered + filtered,
+                lost: sum.lost + lost,
+                missed: sum.missed + missed,
+                balanced: sum.balanced && balanced,
+                repaired: sum.repaired.zip(repaired).map(|(a, b)| a + b),
+                untracked: sum.untracked + untracked,
+            },
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_due_once_an_interval() {
+        let mut cadence = Cadence::new(Timestamp(100), 10);
+        let due: Vec<_> = [105, 109, 110, 111, 119, 145, 149, 150].map(|t| cadence.due(Timestamp(t))).into();
+        assert_eq!(due, [false, false, true, false, false, true, false, true]);
+    }
+}

@@ -1,0 +1,82 @@
+//! Facts of this host: its name, its kernel, its clocks, what this process may do.
+
+use std::{ffi::CStr, fs};
+
+use rustix::time::{ClockId, clock_gettime};
+use tcp_trace_core::{
+    session::Host,
+    time::{ClockAnchor, Timestamp},
+};
+
+/// This host.
+#[must_use]
+pub fn host() -> Host {
+    let uname = rustix::system::uname();
+    let text = |field: &CStr| field.to_string_lossy().into_owned();
+    Host {
+        name: text(uname.nodename()),
+        kernel: text(uname.release()),
+        boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned()),
+    }
+}
+
+/// Major and minor version of the running kernel, `None` if `uname -r` starts in some other way.
+#[must_use]
+pub fn kernel_version() -> Option<(u32, u32)> {
+    let release = host().kernel;
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|word| word.parse().ok());
+    Some((numbers.next()?, numbers.next()?))
+}
+
+/// CLOCK_MONOTONIC, as `bpf_ktime_get_ns()` reads it.
+#[must_use]
+pub fn monotonic() -> Timestamp {
+    Timestamp(nanoseconds(ClockId::Monotonic))
+}
+
+/// The same moment on three clocks. The two clocks that count from boot are read on both sides of the wall
+/// clock, and the closest of a few tries is taken, so that a preemption in between does not shift it.
+#[must_use]
+pub fn clock_anchor() -> ClockAnchor {
+    let read = || {
+        let before = nanoseconds(ClockId::Monotonic);
+        let unix_ns = nanoseconds(ClockId::Realtime);
+        let boottime_ns = nanoseconds(ClockId::Boottime);
+        let after = nanoseconds(ClockId::Monotonic);
+        (after - before, ClockAnchor { monotonic_ns: before + (after - before) / 2, boottime_ns, unix_ns })
+    };
+    let first = read();
+    (0..4).map(|_| read()).fold(first, |best, next| if next.0 < best.0 { next } else { best }).1
+}
+
+fn nanoseconds(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    let (seconds, rest) = (u64::try_from(time.tv_sec).unwrap_or(0), u64::try_from(time.tv_nsec).unwrap_or(0));
+    seconds * 1_000_000_000 + rest
+}
+
+/// Whether this process holds a capability, by its number in `include/uapi/linux/capability.h`.
+fn has_capability(number: u32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    effective.is_some_and(|bits| bits & (1 << number) != 0)
+}
+
+/// Names of the capabilities that tracing needs and this process lacks.
+#[must_use]
+pub fn missing_capabilities() -> Vec<&'static str> {
+    const CAP_SYS_ADMIN: u32 = 21;
+    const CAP_PERFMON: u32 = 38;
+    const CAP_BPF: u32 = 39;
+    if has_capability(CAP_SYS_ADMIN) {
+        return Vec::new();
+    }
+    [(CAP_BPF, "CAP_BPF"), (CAP_PERFMON, "CAP_PERFMON")]
+        .into_iter()
+        .filter(|(number, _)| !has_capability(*number))
+        .map(|(_, name)| name)
+        .collect()
+}

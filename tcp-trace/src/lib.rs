@@ -1,0 +1,14 @@
+//! tcp-trace, user side: everything that can fail or block.
+//!
+//! Modules in the order of the data's path: `bpf` and `source` yield records, `recording` keeps them,
+//! `engine` feeds them to `tcp-trace-core`, `sink` prints what comes out; `run` wires one of each.
+
+pub mod bpf;
+pub mod cli;
+pub mod engine;
+pub mod exit;
+pub mod host;
+pub mod recording;
+pub mod run;
+pub mod sink;
+pub mod source;

@@ -1,0 +1,34 @@
+//! Parse, run, exit. The only place that prints an error.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tcp_trace::{cli::args::Cli, exit::Exit, run};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing better can be done if the terminal is gone.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done }.into();
+        }
+    };
+    let level = match cli.verbose {
+        0 => log::LevelFilter::Warn,
+        1 => log::LevelFilter::Info,
+        _ => log::LevelFilter::Debug,
+    };
+    env_logger::Builder::new().filter_level(level).format_timestamp(None).init();
+    match run::run(&cli) {
+        Ok(exit) => exit,
+        Err(error) => {
+            let exit = Exit::of(&error);
+            if exit != Exit::Done {
+                eprintln!("tcp-trace: error: {error:#}");
+            }
+            exit
+        }
+    }
+    .into()
+}

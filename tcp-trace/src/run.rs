@@ -1,0 +1,252 @@
+//! A run: one source, the engine, one sink.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, BufWriter, Write},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use tcp_trace_core::{
+    decode::DecodeError,
+    filter::FilterSpec,
+    session::Session,
+    tracker::{self, Tracker},
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{MissedTickBehavior, interval_at, sleep},
+};
+
+use crate::{
+    cli::{
+        args::{Cli, Command, RecordArgs, ReportArgs, StreamArgs},
+        settings::{self, LiveSettings},
+    },
+    engine::{Cadence, Engine, Total},
+    exit::Exit,
+    recording::{RecordingError, Writer},
+    sink::{Format, Sink, balance},
+    source::{self, Live, Replay},
+};
+
+/// How often the kernel's counters are read into a stream or recording.
+const COUNTERS_EVERY: Duration = Duration::from_secs(1);
+
+/// What is to be made of the records.
+struct Plan<'a> {
+    format: Format,
+    tracker: tracker::Settings,
+    interval: Option<Duration>,
+    record: Option<&'a Path>,
+    strict: bool,
+}
+
+/// Runs a command.
+///
+/// # Errors
+///
+/// What went wrong; [`Exit::of`] gives the exit code.
+pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
+    match &cli.command {
+        Command::Stream(args) => stream(args, cli.verbose),
+        Command::Report(args) => report(args, cli.verbose),
+        Command::Record(args) => record(args, cli.verbose),
+    }
+}
+
+fn stream(args: &StreamArgs, verbose: u8) -> anyhow::Result<Exit> {
+    let format = if args.json { Format::StreamJson } else { Format::Stream(settings::columns(args)) };
+    let plan = Plan {
+        format,
+        tracker: tracker::Settings::default(),
+        interval: None,
+        record: args.record.as_deref(),
+        strict: args.strict,
+    };
+    match &args.from {
+        Some(path) => replay(path, &settings::filter_spec(&args.filter)?, &plan),
+        None => live(settings::live(&args.source, &args.filter, verbose)?, &plan),
+    }
+}
+
+fn report(args: &ReportArgs, verbose: u8) -> anyhow::Result<Exit> {
+    let plan = Plan {
+        format: if args.json { Format::ReportJson } else { Format::Report },
+        tracker: settings::report(args),
+        interval: args.interval,
+        record: args.record.as_deref(),
+        strict: args.strict,
+    };
+    match &args.from {
+        Some(path) => replay(path, &settings::filter_spec(&args.filter)?, &plan),
+        None => live(settings::live(&args.source, &args.filter, verbose)?, &plan),
+    }
+}
+
+fn record(args: &RecordArgs, verbose: u8) -> anyhow::Result<Exit> {
+    let plan = Plan {
+        format: Format::Nothing,
+        tracker: tracker::Settings::default(),
+        interval: None,
+        record: Some(&args.file),
+        strict: args.strict,
+    };
+    live(settings::live(&args.source, &args.filter, verbose)?, &plan)
+}
+
+/// From the live kernel.
+fn live(settings: LiveSettings, plan: &Plan<'_>) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .context("starting the runtime")?;
+    let total = runtime.block_on(async {
+        // Before anything is attached, so that a signal at any time ends the run in order.
+        let mut stop = StopSignals::new()?;
+        // Before anything is attached, so that a path that cannot be written costs nothing.
+        let file = plan.record.map(create).transpose()?;
+        let LiveSettings { options, filter, duration } = settings;
+        let mut live = source::start(&options, filter)?;
+        announce(&live.session, plan);
+        let recording = file.map(|file| Writer::new(file, &live.session)).transpose()?;
+        let mut engine = engine(&live.session, &FilterSpec::default(), plan, recording)?;
+        engine.begin()?;
+        drive(&mut live, &mut engine, plan, duration, &mut stop).await?;
+        engine.finish()
+    })?;
+    Ok(conclude(&total, plan))
+}
+
+/// Feeds the engine until the source ends, or somebody ends it.
+async fn drive<W: Write>(
+    live: &mut Live,
+    engine: &mut Engine<W>,
+    plan: &Plan<'_>,
+    duration: Option<Duration>,
+    stop: &mut StopSignals,
+) -> anyhow::Result<()> {
+    let every = plan.interval.unwrap_or(COUNTERS_EVERY);
+    let mut ticks = interval_at(tokio::time::Instant::now() + every, every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let deadline = sleep(duration.unwrap_or(Duration::MAX));
+    tokio::pin!(deadline);
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            () = stop.wait(), if !stopping => {
+                stopping = true;
+                live.stop();
+            }
+            () = &mut deadline, if !stopping => {
+                stopping = true;
+                live.stop();
+            }
+            _ = ticks.tick(), if !stopping => live.read_counters(),
+            batch = live.next() => match batch? {
+                Some(batch) => engine.batch(&batch)?,
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+/// From a recording.
+fn replay(path: &Path, filter: &FilterSpec, plan: &Plan<'_>) -> anyhow::Result<Exit> {
+    let (mut replay, session) = Replay::open(path)?;
+    let mut engine = engine(&session, filter, plan, None)?;
+    engine.begin()?;
+    loop {
+        let start = replay.offset();
+        let fed = match replay.next_batch() {
+            Ok(Some(batch)) => engine.batch(&batch).map_err(|error| in_recording(error, start)),
+            Ok(None) => break,
+            Err(error) => Err(error.into()),
+        };
+        match fed {
+            Err(error) if error.is::<RecordingError>() => {
+                engine.cut_off()?;
+                return Err(error).with_context(|| path.display().to_string());
+            }
+            other => other?,
+        }
+    }
+    let total = engine.finish()?;
+    Ok(conclude(&total, plan))
+}
+
+/// A record that cannot be decoded is damage of the recording that it stands in.
+fn in_recording(error: anyhow::Error, block: u64) -> anyhow::Error {
+    match error.downcast::<DecodeError>() {
+        Ok(decode) => RecordingError::Corrupt { offset: block, what: decode.to_string() }.into(),
+        Err(other) => other,
+    }
+}
+
+fn engine(
+    session: &Session,
+    filter: &FilterSpec,
+    plan: &Plan<'_>,
+    recording: Option<Writer<File>>,
+) -> anyhow::Result<Engine<BufWriter<io::Stdout>>> {
+    let sink = Sink::new(BufWriter::with_capacity(1 << 16, io::stdout()), plan.format);
+    let settings = tracker::Settings { changes: sink.wants_changes(), ..plan.tracker };
+    let tracker = Tracker::new(session.clone(), filter, settings)
+        .map_err(|error| crate::exit::Usage(error.to_string()))?;
+    let nanoseconds = |every: Duration| u64::try_from(every.as_nanos()).unwrap_or(u64::MAX);
+    let cadence = plan.interval.map(|every| Cadence::new(session.started, nanoseconds(every)));
+    Ok(Engine::new(tracker, cadence, sink, recording))
+}
+
+/// Creates a recording that only its owner may read: it tells who talks to whom.
+fn create(path: &Path) -> anyhow::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("creating the recording {}", path.display()))
+}
+
+/// Says on standard error what is going on; a report says what it lacks itself.
+fn announce(session: &Session, plan: &Plan<'_>) {
+    eprintln!("tcp-trace: tracing by {}; Ctrl-C ends", session.tiers().join(", "));
+    if !matches!(plan.format, Format::Report | Format::ReportJson) {
+        for degradation in &session.degradations {
+            eprintln!("tcp-trace: without {}: {}", degradation.feature, degradation.reason);
+        }
+    }
+}
+
+/// The balance, where no report has shown it, and the exit code.
+fn conclude(total: &Total, plan: &Plan<'_>) -> Exit {
+    let Some(loss) = &total.loss else { return Exit::Done };
+    if plan.format != Format::Report {
+        eprintln!("tcp-trace: {}", balance(loss));
+    }
+    if plan.strict && (loss.lost > 0 || !loss.balanced) { Exit::Lossy } else { Exit::Done }
+}
+
+/// SIGINT and SIGTERM end a run after its summary.
+struct StopSignals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl StopSignals {
+    fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("listening for signals");
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The live kernel: a thread that drains the ring buffer and does nothing else.
+//!
+//! It comes every few milliseconds, or earlier when the kernel programs wake it because the buffer fills.
+//! Batches go through a bounded queue: when the rest of the program cannot keep up the buffer fills, and the
+//! kernel programs count what does not fit.
+
+use std::{os::fd::AsFd as _, thread, time::Duration};
+
+use anyhow::{Context as _, anyhow};
+use tcp_trace_common::counters::Counters;
+use tcp_trace_core::{
+    filter::FilterSpec,
+    record::{CounterReading, encode_counters, kind},
+    session::Session,
+};
+use tokio::{io::unix::AsyncFd, sync::mpsc, time::sleep};
+
+use super::Batch;
+use crate::{
+    bpf::{self, Attached},
+    host,
+};
+
+/// An idle buffer is looked at this often; also the longest that an event waits.
+const IDLE: Duration = Duration::from_millis(20);
+/// A batch goes out when it is this long.
+const BATCH_BYTES: usize = 256 * 1024;
+/// Batches that wait for the rest of the program: at most 16 MiB.
+const QUEUE: usize = 64;
+/// A program that runs while it is detached is done within this time (an RCU grace period is shorter).
+const DETACH_GRACE: Duration = Duration::from_millis(50);
+
+/// A live source.
+#[derive(Debug)]
+pub struct Live {
+    /// What this run is.
+    pub session: Session,
+    batches: mpsc::Receiver<Batch>,
+    commands: mpsc::Sender<Command>,
+    thread: Option<thread::JoinHandle<anyhow::Result<()>>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Command {
+    ReadCounters,
+    Stop,
+}
+
+/// Attaches the programs and starts to drain.
+///
+/// # Errors
+///
+/// What [`bpf::attach`] says, or that the thread could not be started.
+pub fn start(options: &bpf::Options, filter: FilterSpec) -> anyhow::Result<Live> {
+    let attached = bpf::attach(options)?;
+    let session = Session {
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        host: host::host(),
+        anchor: host::clock_anchor(),
+        started: host::monotonic(),
+        attach: attached.attach,
+        half_open: attached.half_open,
+        filter,
+        buffer_bytes: options.buffer_bytes.into(),
+        degradations: attached.degradations.clone(),
+    };
+    let (batch_sender, batches) = mpsc::channel(QUEUE);
+    let (commands, command_receiver) = mpsc::channel(8);
+    let thread = thread::Builder::new()
+        .name("tcp-trace-drain".into())
+        .spawn(move || drain_thread(attached, batch_sender, command_receiver))
+        .context("starting the drain thread")?;
+    Ok(Live { session, batches, commands, thread: Some(thread) })
+}
+
+impl Live {
+    /// The next batch; `None` after the last one.
+    ///
+    /// # Errors
+    ///
+    /// If the drain thread failed.
+    pub async fn next(&mut self) -> anyhow::Result<Option<Batch>> {
+        if let Some(batch) = self.batches.recv().await {
+            return Ok(Some(batch));
+        }
+        match self.thread.take().map(thread::JoinHandle::join) {
+            Some(Ok(result)) => result.map(|()| None),
+            Some(Err(_panic)) => Err(anyhow!("the drain thread panicked")),
+            None => Ok(None),
+        }
+    }
+
+    /// Asks for a reading of the kernel's counters, with everything that was counted before it in the stream.
+    pub fn read_counters(&self) {
+        // One place stays free for `stop`. A fuller queue holds earlier requests that are not answered yet,
+        // which will serve as well.
+        if self.commands.capacity() > 1 {
+            let _ = self.commands.try_send(Command::ReadCounters);
+        }
+    }
+
+    /// Detaches; what is still in the buffer follows, then the last counters and the end mark.
+    pub fn stop(&self) {
+        // It has a place in the queue; and if the thread is gone there is nothing to stop.
+        let _ = self.commands.try_send(Command::Stop);
+    }
+}
+
+fn drain_thread(
+    attached: Attached,
+    batches: mpsc::Sender<Batch>,
+    commands: mpsc::Receiver<Command>,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .context("starting the drain thread's runtime")?;
+    runtime.block_on(Drain { attached, batches, batch: Batch::default() }.run(commands))
+}
+
+struct Drain {
+    attached: Attached,
+    batches: mpsc::Sender<Batch>,
+    batch: Batch,
+}
+
+/// The rest of the program has gone: nobody wants what is drained.
+struct Gone;
+
+impl Drain {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> anyhow::Result<()> {
+        let ring = self.attached.ring.as_fd().try_clone_to_owned().context("watching the ring buffer")?;
+        // SAFETY: an owned descriptor, which stays open and the same as long as `ready` has it.
+        let ready = unsafe { AsyncFd::register(ring) }.map_err(std::io::Error::from);
+        let ready = ready.context("watching the ring buffer")?;
+        loop {
+            let command = tokio::select! {
+                command = commands.recv() => Some(command.unwrap_or(Command::Stop)),
+                guard = ready.readable() => {
+                    guard.context("watching the ring buffer")?.clear_ready();
+                    None
+                }
+                () = sleep(IDLE) => None,
+            };
+            let done = match command {
+                None => self.drain().await,
+                Some(Command::ReadCounters) => self.read_counters().await?,
+                Some(Command::Stop) => {
+                    let _ = self.finish().await?;
+                    return Ok(());
+                }
+            };
+            self.attached.flush_log();
+            if done.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes everything that is in the buffer now; under load, at most what it can hold, so that commands
+    /// are heard.
+    async fn drain(&mut self) -> Result<(), Gone> {
+        let mut budget = self.attached.ring_bytes;
+        while budget > 0 && self.fill_batch() {
+            budget = budget.saturating_sub(self.batch.as_bytes().len());
+            self.send().await?;
+        }
+        self.send().await
+    }
+
+    /// Moves records into the batch until it is long enough; `false` when the buffer is empty before that.
+    fn fill_batch(&mut self) -> bool {
+        while let Some(item) = self.attached.ring.next() {
+            self.batch.push(kind::EVENT, &item);
+            if self.batch.as_bytes().len() >= BATCH_BYTES {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Reads the counters first, then drains: whatever they count stands in the stream before them.
+    async fn read_counters(&mut self) -> anyhow::Result<Result<(), Gone>> {
+        let (counters, missed) = (self.attached.counts.read()?, self.attached.counts.missed());
+        if self.drain().await.is_err() {
+            return Ok(Err(Gone));
+        }
+        self.push_counters(counters, missed);
+        Ok(self.send().await)
+    }
+
+    async fn finish(&mut self) -> anyhow::Result<Result<(), Gone>> {
+        let missed = self.attached.counts.missed();
+        self.attached.detach();
+        sleep(DETACH_GRACE).await;
+        let counters = self.attached.counts.read()?;
+        if self.drain().await.is_err() {
+            return Ok(Err(Gone));
+        }
+        self.push_counters(counters, missed);
+        self.batch.push(kind::END, &host::monotonic().0.to_le_bytes());
+        Ok(self.send().await)
+    }
+
+    fn push_counters(&mut self, counters: Counters, missed: u64) {
+        let reading = CounterReading { time: host::monotonic(), missed, counters: Box::new(counters) };
+        self.batch.push(kind::COUNTERS, &encode_counters(&reading));
+    }
+
+    async fn send(&mut self) -> Result<(), Gone> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        self.batches.send(std::mem::take(&mut self.batch)).await.map_err(|_receiver_dropped| Gone)
+    }
+}

@@ -1,0 +1,9 @@
+//! Where records come from: the live kernel or a recording. Nothing below knows which.
+
+mod batch;
+mod live;
+mod replay;
+
+pub use batch::{Batch, FrameError};
+pub use live::{Live, start};
+pub use replay::Replay;

@@ -1,0 +1,50 @@
+//! A recording as a source.
+
+use std::{fs::File, io::BufReader, path::Path};
+
+use anyhow::Context as _;
+use tcp_trace_core::{record::kind, session::Session};
+
+use super::Batch;
+use crate::recording::{Reader, RecordingError};
+
+/// A recording that is read.
+#[derive(Debug)]
+pub struct Replay {
+    reader: Reader<BufReader<File>>,
+    complete: bool,
+}
+
+impl Replay {
+    /// Opens a recording.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be opened or is no recording.
+    pub fn open(path: &Path) -> anyhow::Result<(Self, Session)> {
+        let open = || -> anyhow::Result<_> {
+            let file = File::open(path)?;
+            let (reader, session) = Reader::new(BufReader::with_capacity(1 << 20, file))?;
+            Ok((Self { reader, complete: false }, session))
+        };
+        open().with_context(|| path.display().to_string())
+    }
+
+    /// How many bytes were read.
+    pub fn offset(&self) -> u64 {
+        self.reader.offset()
+    }
+
+    /// The next batch; `None` after the end mark.
+    ///
+    /// # Errors
+    ///
+    /// If the recording is damaged or ends without its end mark.
+    pub fn next_batch(&mut self) -> Result<Option<Batch>, RecordingError> {
+        let Some(batch) = self.reader.next_batch()? else {
+            return if self.complete { Ok(None) } else { Err(RecordingError::CutOff(self.reader.offset())) };
+        };
+        self.complete = batch.records().any(|record| record.is_ok_and(|record| record.kind == kind::END));
+        Ok(Some(batch))
+    }
+}
