@@ -1,0 +1,86 @@
+//! `cargo xtask ci`: everything that has to hold before a change is merged.
+
+use std::{process::ExitCode, time::Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    ebpf::{self, Comparison},
+    object::{
+        recipe::Recipe,
+        toolchain::{Core, Toolchain},
+    },
+    process, workspace,
+};
+
+type Step = fn() -> Result<()>;
+
+/// The steps, the quick ones first.
+const STEPS: [(&str, Step); 6] = [
+    ("format", format),
+    ("lint", lint),
+    ("lint the eBPF crate", lint_ebpf),
+    ("committed eBPF object", compare_ebpf),
+    ("documentation", document),
+    ("test", test),
+];
+
+pub(crate) fn run() -> Result<ExitCode> {
+    let start = Instant::now();
+    for (name, step) in STEPS {
+        eprintln!("== {name}");
+        let start = Instant::now();
+        step().with_context(|| format!("CI stops at the step \"{name}\""))?;
+        eprintln!("== {name}: done in {:.1} s", start.elapsed().as_secs_f64());
+    }
+    eprintln!("== all {} steps done in {:.0} s", STEPS.len(), start.elapsed().as_secs_f64());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn format() -> Result<()> {
+    process::run(workspace::cargo().args(["fmt", "--all", "--check"]))
+}
+
+fn lint() -> Result<()> {
+    process::run(workspace::cargo().args(["clippy", "--all-targets", "--locked", "--", "-D", "warnings"]))
+}
+
+fn lint_ebpf() -> Result<()> {
+    let toolchain = match Toolchain::find() {
+        Ok(toolchain) if toolchain.compiler.core == Core::FromSource => toolchain,
+        Ok(toolchain) => return skip(&format!("no clippy comes with {toolchain}")),
+        Err(missing) => return skip(&missing.to_string()),
+    };
+    let recipe = Recipe::new(workspace::root(), &workspace::target_dir()?.join("ebpf"), &toolchain)?;
+    process::run(recipe.cargo("clippy").args(["--", "-D", "warnings"]))
+}
+
+/// Where the bytes cannot be compared, the sources must at least compile with what is there.
+fn compare_ebpf() -> Result<()> {
+    match ebpf::compare()? {
+        Comparison::Same { object } => eprintln!("same bytes: SHA-256 {object}"),
+        Comparison::Different { committed, made } => {
+            bail!("the committed object is {committed}, made now: {made}")
+        }
+        Comparison::NotPossible { why } => {
+            skip(&why)?;
+            if let Ok(toolchain) = Toolchain::find() {
+                ebpf::make(&toolchain)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn document() -> Result<()> {
+    process::run(workspace::cargo().args(["doc", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-Dwarnings"))
+}
+
+fn test() -> Result<()> {
+    process::run(workspace::cargo().args(["xtask", "test"]))
+}
+
+fn skip(why: &str) -> Result<()> {
+    eprintln!("skipped: {why}");
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! The chores of this repository, one command per file: `cargo xtask --help`.
+//!
+//! Whatever CI does is `cargo xtask ci`, so that it can be done, and understood, on any machine.
+
+mod ci;
+mod ebpf;
+/// The very files that `tcp-trace/build.rs` uses, so that both make the same object.
+#[path = "../../tcp-trace/build/ebpf.rs"]
+mod object;
+mod privilege;
+mod process;
+mod run;
+mod setup;
+mod strip;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The chores of this repository.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+enum Chore {
+    /// Install what is needed to compile the eBPF object; what is there already is left alone.
+    Setup,
+    /// Make the committed eBPF object anew from its sources.
+    Ebpf(ebpf::Args),
+    /// Build the program in release mode and run it, as root through sudo if need be.
+    Run(run::Args),
+    /// Run every test, those on the live kernel included.
+    Test(test::Args),
+    /// Do everything that CI does.
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let done = match Chore::parse() {
+        Chore::Setup => setup::run(),
+        Chore::Ebpf(args) => ebpf::run(&args),
+        Chore::Run(args) => run::run(&args),
+        Chore::Test(args) => test::run(&args),
+        Chore::Ci => ci::run(),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,31 @@
+//! `cargo xtask setup`: install what compiling the eBPF object takes, and nothing that is there already.
+
+mod apt;
+mod compiler;
+mod linker;
+
+use std::{process::ExitCode, time::Instant};
+
+use anyhow::Result;
+
+use crate::object::toolchain::Toolchain;
+
+pub(crate) fn run() -> Result<ExitCode> {
+    let compiler = compiler::ensure()?;
+    linker::ensure(compiler.llvm)?;
+    eprintln!("ready: {}", Toolchain::find()?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One line for what was there.
+fn present(what: &str) {
+    eprintln!("{what}: present");
+}
+
+/// Installs something, and one line for that.
+fn install(what: &str, install: impl FnOnce() -> Result<()>) -> Result<()> {
+    let start = Instant::now();
+    install()?;
+    eprintln!("{what}: installed ({:.0} s)", start.elapsed().as_secs_f64());
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! `cargo xtask test`: every test, and one line at the end that says how many passed, failed and were skipped.
+//!
+//! The live tests trace this machine's kernel. They run in release mode, one at a time, and as root, so they
+//! are kept apart from the others; without root they say themselves why they are skipped.
+
+mod tally;
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Command, ExitCode, Stdio},
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{object, privilege, process, workspace};
+use tally::Tally;
+
+/// The integration test that holds the live tests.
+const LIVE: &str = "live";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Run only tests with this in their names.
+    filter: Option<String>,
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "the results of tests belong to stdout, like those that cargo prints"
+)]
+pub(crate) fn run(Args { filter }: &Args) -> Result<ExitCode> {
+    let mut tally = Tally::default();
+    for mut command in ordinary_tests()? {
+        run_step(command.args(filter), &mut tally)?;
+    }
+    run_step(live_tests()?.args(filter), &mut tally)?;
+    print!("{tally}");
+    ensure!(tally.total() > 0, "no test was run; is there one whose name contains {filter:?}?");
+    Ok(if tally.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// All tests but the live ones. The program's package needs its targets spelled out to leave those out.
+fn ordinary_tests() -> Result<Vec<Command>> {
+    let cargo_test = |args: &[&str]| {
+        let mut cargo = workspace::cargo();
+        cargo.args(["test", "--locked", "--no-fail-fast"]).args(args);
+        cargo
+    };
+    let others = ["--workspace", "--exclude", object::PACKAGE, "--exclude", workspace::PROGRAM];
+    let mut program = cargo_test(&["--package", workspace::PROGRAM]);
+    let mut commands = vec![cargo_test(&others)];
+    for (kind, name) in workspace::program_targets()? {
+        match kind.as_str() {
+            "lib" => {
+                program.arg("--lib");
+                commands.push(cargo_test(&["--package", workspace::PROGRAM, "--doc"]));
+            }
+            "bin" => _ = program.args(["--bin", &name]),
+            "test" if name != LIVE => _ = program.args(["--test", &name]),
+            _ => {}
+        }
+    }
+    commands.push(program);
+    Ok(commands)
+}
+
+/// The live tests, compiled first, so that root runs nothing but them.
+fn live_tests() -> Result<Command> {
+    let mut build = workspace::cargo();
+    build.args([
+        "test",
+        "--locked",
+        "--release",
+        "--package",
+        workspace::PROGRAM,
+        "--test",
+        LIVE,
+        "--no-run",
+    ]);
+    let tests = workspace::executable(build, LIVE)?;
+    let mut command = if !privilege::is_root() && privilege::sudo_is_silent() {
+        let mut sudo = Command::new("sudo");
+        sudo.arg("-n").arg(tests);
+        sudo
+    } else {
+        Command::new(tests)
+    };
+    // Cargo, too, runs the tests of a package in its folder.
+    command.current_dir(workspace::root().join(workspace::PROGRAM)).arg("--test-threads=1");
+    Ok(command)
+}
+
+/// Passes the output on as it comes, and counts what it says.
+#[expect(clippy::print_stdout, reason = "passes on the stdout of the tests")]
+fn run_step(command: &mut Command, tally: &mut Tally) -> Result<()> {
+    process::announce(command);
+    let shown = process::show(command);
+    let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("starting `{shown}`"))?;
+    let failed_before = tally.failed;
+    for line in child.stdout.take().into_iter().flat_map(|stdout| BufReader::new(stdout).split(b'\n')) {
+        let line = line.with_context(|| format!("reading the output of `{shown}`"))?;
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        tally.read(&line);
+    }
+    let status = child.wait().with_context(|| format!("waiting for `{shown}`"))?;
+    if !status.success() && tally.failed == failed_before {
+        tally.broke(&shown, status);
+    }
+    Ok(())
+}

@@ -1,0 +1,87 @@
+//! Where things are, as cargo sees it.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::{object, process};
+
+/// The package with the program.
+pub(crate) const PROGRAM: &str = "tcp-trace";
+
+/// The root of the workspace.
+pub(crate) fn root() -> &'static Path {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.parent().unwrap_or(own)
+}
+
+/// The committed eBPF object.
+pub(crate) fn committed() -> object::record::Committed {
+    object::record::Committed::of(&root().join(PROGRAM))
+}
+
+/// Cargo, at the root of the workspace; rustup sees to it that it is the one that runs us.
+pub(crate) fn cargo() -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(root());
+    cargo
+}
+
+/// What `cargo metadata` says about our own packages.
+fn metadata() -> Result<Value> {
+    let output = cargo()
+        .args(["metadata", "--no-deps", "--format-version=1"])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("starting `cargo metadata`")?;
+    ensure!(output.status.success(), "`cargo metadata` ended with {}", output.status);
+    serde_json::from_slice(&output.stdout).context("reading the output of `cargo metadata`")
+}
+
+/// The folder that cargo builds into, wherever the user's settings have put it.
+pub(crate) fn target_dir() -> Result<PathBuf> {
+    let metadata = metadata()?;
+    metadata["target_directory"]
+        .as_str()
+        .map(PathBuf::from)
+        .context("`cargo metadata` names no target folder")
+}
+
+/// Kind and name of each target of the program's package.
+pub(crate) fn program_targets() -> Result<Vec<(String, String)>> {
+    let metadata = metadata()?;
+    let packages = metadata["packages"].as_array().into_iter().flatten();
+    let targets = packages.filter(|package| package["name"] == PROGRAM).flat_map(|package| {
+        package["targets"].as_array().into_iter().flatten().filter_map(|target| {
+            Some((target["kind"][0].as_str()?.to_owned(), target["name"].as_str()?.to_owned()))
+        })
+    });
+    Ok(targets.collect())
+}
+
+/// Runs a cargo command that compiles, and returns the executable of the target with this name.
+pub(crate) fn executable(mut cargo: Command, target: &str) -> Result<PathBuf> {
+    process::announce(&cargo);
+    let shown = process::show(&cargo);
+    let mut child = cargo
+        .arg("--message-format=json-render-diagnostics")
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("starting `{shown}`"))?;
+    let mut executable = None;
+    for line in child.stdout.take().into_iter().flat_map(|stdout| BufReader::new(stdout).lines()) {
+        let line = line.with_context(|| format!("reading the output of `{shown}`"))?;
+        let message: Value = serde_json::from_str(&line).unwrap_or_default();
+        if message["target"]["name"] == target {
+            executable = message["executable"].as_str().map(PathBuf::from).or(executable);
+        }
+    }
+    let status = child.wait().with_context(|| format!("waiting for `{shown}`"))?;
+    ensure!(status.success(), "`{shown}` ended with {status}");
+    executable.with_context(|| format!("`{shown}` made no executable {target:?}"))
+}
