@@ -1,0 +1,132 @@
+//! Every transition counts exactly once, whatever happens to the stream.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tcp_trace_testkit::{
+    NetNs,
+    workload::{ChurnPlan, Closer, churn, churn_for},
+};
+
+use crate::{
+    Test,
+    tracer::{Tracer, assert_sums, assert_whole, count},
+};
+
+pub(crate) const TESTS: &[(&str, Test)] = &[
+    ("ten_thousand_connections_count_exactly", ten_thousand_connections_count_exactly),
+    ("the_server_may_close_first", the_server_may_close_first),
+    ("the_tracepoint_counts_as_exactly", the_tracepoint_counts_as_exactly),
+    ("full_churn_loses_nothing", full_churn_loses_nothing),
+    (
+        "a_buffer_that_is_too_small_loses_events_and_no_counts",
+        a_buffer_that_is_too_small_loses_events_and_no_counts,
+    ),
+];
+
+/// The eleven kinds of transition of a connection that its client closes first.
+const CLIENT_FIRST: [(&str, &str); 11] = [
+    ("CLOSE", "SYN_SENT"),
+    ("SYN_SENT", "ESTABLISHED"),
+    ("LISTEN", "SYN_RECV"),
+    ("SYN_RECV", "ESTABLISHED"),
+    ("ESTABLISHED", "FIN_WAIT1"),
+    ("ESTABLISHED", "CLOSE_WAIT"),
+    ("FIN_WAIT1", "FIN_WAIT2"),
+    ("FIN_WAIT2", "CLOSE"),
+    ("CLOSE_WAIT", "LAST_ACK"),
+    ("LAST_ACK", "CLOSE"),
+    ("LISTEN", "CLOSE"),
+];
+
+#[track_caller]
+fn assert_counts(report: &Value, connections: u64, listeners: u64) {
+    for (old, new) in CLIENT_FIRST {
+        let expected = if (old, new) == ("LISTEN", "CLOSE") { listeners } else { connections };
+        assert_eq!(count(report, old, new), expected, "{old} > {new}");
+    }
+    assert_eq!(count(report, "CLOSE", "LISTEN"), listeners);
+    let kinds = report["transitions"].as_array().unwrap().len();
+    assert_eq!(kinds, CLIENT_FIRST.len() + 1, "{}", report["transitions"]);
+}
+
+/// The end of each connection's first closer is known: TIME_WAIT, or, where the ACK came before the FIN, an
+/// orphan that goes there unseen.
+#[track_caller]
+fn assert_time_wait(report: &Value, connections: u64) {
+    let [entered, orphaned] = ["entered", "orphaned"].map(|key| report["time_wait"][key].as_u64().unwrap());
+    assert_eq!(entered + orphaned, connections);
+    assert!(entered > connections / 2, "{entered} entered, {orphaned} orphaned");
+}
+
+fn ten_thousand_connections_count_exactly() {
+    let ns = NetNs::new().unwrap();
+    let tracer = Tracer::start(&["report", "--json", "--netns", &ns.inum().to_string()]);
+    let churn = churn(&ns, 10_000, &ChurnPlan::default()).unwrap();
+    let report = tracer.report();
+    assert_whole(&report);
+    assert_counts(&report, 10_000, churn.listeners.into());
+    let half_open = &report["half_open"];
+    assert_eq!(half_open["completed"]["count"], 10_000, "{half_open}");
+    assert_eq!(half_open["sources"]["sock_ops"], 10_000, "{half_open}");
+    assert_eq!((&half_open["cookies"], &half_open["unknown"]), (&0.into(), &0.into()));
+    assert_time_wait(&report, 10_000);
+    let me = &report["processes"][0];
+    assert_eq!(me["process"]["pid"], std::process::id());
+    assert_eq!(me["total"].as_u64().unwrap(), 10_000 * 10 + 2 * u64::from(churn.listeners));
+}
+
+fn the_server_may_close_first() {
+    let ns = NetNs::new().unwrap();
+    let tracer = Tracer::start(&["report", "--json", "--netns", &ns.inum().to_string()]);
+    let plan = ChurnPlan { closer: Closer::ServerFirst, ..ChurnPlan::default() };
+    let churn = churn(&ns, 2_000, &plan).unwrap();
+    let report = tracer.report();
+    assert_whole(&report);
+    assert_counts(&report, 2_000, churn.listeners.into());
+    assert_time_wait(&report, 2_000);
+}
+
+fn the_tracepoint_counts_as_exactly() {
+    let ns = NetNs::new().unwrap();
+    // The tracepoint shows no namespace; but both ends of these connections are this process's.
+    let pid = std::process::id().to_string();
+    let tracer = Tracer::start(&["report", "--json", "--attach", "tracepoint", "-p", &pid]);
+    let churn = churn(&ns, 2_000, &ChurnPlan::default()).unwrap();
+    let report = tracer.report();
+    assert_eq!(report["source"]["attach"], "tracepoint");
+    assert_whole(&report);
+    assert_counts(&report, 2_000, churn.listeners.into());
+    // No socket is read, so these are not known; and not known is not 0.
+    assert!(report["time_wait"]["entered"].is_null());
+    assert_eq!(report["half_open"]["unknown"], 2_000);
+}
+
+fn full_churn_loses_nothing() {
+    let ns = NetNs::new().unwrap();
+    let tracer = Tracer::start(&["report", "--json", "--strict", "--netns", &ns.inum().to_string()]);
+    let churn = churn_for(&ns, Duration::from_secs(5), &ChurnPlan::default()).unwrap();
+    let report = tracer.report();
+    assert_whole(&report);
+    assert_counts(&report, churn.connections, churn.listeners.into());
+    eprintln!(
+        "full churn: {:.0} connections/s, {} transitions, 0 lost",
+        churn.rate(),
+        report["loss"]["seen"]
+    );
+}
+
+fn a_buffer_that_is_too_small_loses_events_and_no_counts() {
+    let ns = NetNs::new().unwrap();
+    let tracer =
+        Tracer::start(&["report", "--json", "--strict", "--buffer", "4k", "--netns", &ns.inum().to_string()]);
+    let churn = churn(&ns, 5_000, &ChurnPlan::default()).unwrap();
+    let output = tracer.stop();
+    assert_eq!(output.status.code(), Some(4), "--strict, and events were lost");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let loss = &report["loss"];
+    assert!(loss["lost"].as_u64().unwrap() > 0, "{loss}");
+    assert_eq!(loss["balanced"], true, "{loss}");
+    assert_sums(loss);
+    assert_counts(&report, 5_000, churn.listeners.into());
+}

@@ -1,0 +1,73 @@
+//! What the program leaves on a host: nothing.
+
+use std::{collections::BTreeSet, fs, thread, time::Duration};
+
+use aya::{
+    maps::loaded_maps,
+    programs::{loaded_links, loaded_programs},
+};
+use rustix::process::Signal;
+use tcp_trace::bpf::{btf::Btf, layout};
+
+use crate::{Test, tracer::Tracer};
+
+pub(crate) const TESTS: &[(&str, Test)] = &[
+    ("sigkill_leaves_nothing_behind", sigkill_leaves_nothing_behind),
+    ("sigterm_ends_with_a_summary", sigterm_ends_with_a_summary),
+    ("no_mount_is_changed", no_mount_is_changed),
+    ("this_kernels_layout_is_found", this_kernels_layout_is_found),
+];
+
+/// Names of the programs and maps, and the number of links, that are in the kernel now.
+fn loaded() -> (BTreeSet<u32>, BTreeSet<u32>, usize) {
+    let programs = loaded_programs().map(|program| program.unwrap().id()).collect();
+    let maps = loaded_maps().map(|map| map.unwrap().id()).collect();
+    (programs, maps, loaded_links().filter(Result::is_ok).count())
+}
+
+fn sigkill_leaves_nothing_behind() {
+    for attach in ["tp_btf", "tracepoint"] {
+        let before = loaded();
+        let tracer = Tracer::start(&["report", "--attach", attach]);
+        let during = loaded();
+        assert!(during.0.len() > before.0.len(), "its programs are seen");
+        assert!(during.1.len() > before.1.len(), "its maps are seen");
+        tracer.signal(Signal::KILL);
+        tracer.wait();
+        // The kernel frees what lost its last descriptor a moment later.
+        let gone = (0..200).any(|_| {
+            thread::sleep(Duration::from_millis(10));
+            loaded() == before
+        });
+        assert!(gone, "{attach}: {before:?} before, {:?} after", loaded());
+    }
+}
+
+fn sigterm_ends_with_a_summary() {
+    let tracer = Tracer::start(&["report", "--json"]);
+    tracer.signal(Signal::TERM);
+    let output = tracer.wait();
+    assert!(output.status.success());
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["loss"]["balanced"], true);
+}
+
+fn no_mount_is_changed() {
+    let mounts = || fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let before = mounts();
+    // tracefs need not be mounted for this.
+    let tracer = Tracer::start(&["report", "--attach", "tracepoint"]);
+    let of_tracer = fs::read_to_string(format!("/proc/{}/mountinfo", tracer.pid())).unwrap();
+    tracer.stop();
+    assert_eq!(before, mounts());
+    assert_eq!(before, of_tracer);
+}
+
+fn this_kernels_layout_is_found() {
+    let raw = fs::read("/sys/kernel/btf/vmlinux").unwrap();
+    let btf = Btf::parse(&raw).unwrap();
+    let offsets = layout::offsets(&btf).unwrap();
+    // `struct sock_common` begins with the pair of addresses in every kernel.
+    assert_eq!((offsets.skc_daddr, offsets.skc_rcv_saddr), (0, 4));
+    assert_eq!(btf.prototype_len("btf_trace_inet_sock_set_state"), Some(4));
+}
