@@ -3,7 +3,8 @@
 //! Nothing here reads a clock, a file, a socket or the environment, and nothing panics on input. Whatever is
 //! not computed is an input, so the same recording gives the same bytes on any machine.
 //!
-//! Modules in reading order, which is the order of the data's path.
+//! Reading order, which is the order of the data's path: `state`, `time`, `endpoint`, `process`, `filter`,
+//! `session`, `record`, `input`, `decode`, `histogram`, `tracker`, `report`.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

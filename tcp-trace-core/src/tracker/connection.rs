@@ -152,6 +152,8 @@ impl Connection {
         };
         if event.old != event.new {
             self.since = Some(event.time);
+        } else if self.state != event.old {
+            self.since = None; // The entry was lost.
         }
         self.state = event.new;
         step

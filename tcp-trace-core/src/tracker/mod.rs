@@ -33,16 +33,13 @@ use crate::{
     time::Timestamp,
 };
 
-/// Events held back in all, however large the table.
-const MAX_HELD: usize = 1 << 18;
-
 /// Bounds and thresholds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// A socket in CLOSE_WAIT for longer than this many nanoseconds lingers.
     pub close_wait_after_ns: u64,
-    /// Connections kept; events of further ones are counted, but have no history. Also bounds the events that
-    /// the filter cannot judge yet.
+    /// Connections kept; events of further ones are counted, but have no history. A fourth as
+    /// many events may be held back until the filter can judge them.
     pub max_connections: usize,
     /// Rows kept per table of a report (listeners, destinations, processes).
     pub max_rows: usize,
@@ -104,7 +101,7 @@ impl Tracker {
             filters,
             table: FxHashMap::default(),
             listeners: Listeners::default(),
-            held: Held::new(MAX_HELD.min(settings.max_connections)),
+            held: Held::new(settings.max_connections / 4),
             balance: Balance::default(),
             tally: Tally::new(settings.max_rows),
             window_start: started,

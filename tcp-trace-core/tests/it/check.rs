@@ -1,0 +1,202 @@
+//! Runs a scenario: `check(input, expect)`.
+//!
+//! Besides events (`dsl.rs`) an input has these lines:
+//!
+//! * `session …` (first, optional): `half_open`, `tracepoint`, `filter=…` (in force when it was recorded),
+//!   `replay=…` (asked for by the reader), `max_connections=`, `max_rows=`, `max_sockets=`, `after=` (ms in
+//!   CLOSE_WAIT). A filter is `pid:1,netns:2,cgroup:3,v4,local:80,peer:443`.
+//! * `lost <event>` and `filtered <event>`: it happened, but the kernel could not, or would not, pass it on.
+//! * `vanished <event>`: the kernel passed it on, and it never arrived. `uncounted <event>`: the reverse.
+//! * `missed <n>`: runs that the kernel skipped.
+//! * `counters <time>`: the kernel's counters of everything so far.
+//! * `end <time>`: the counters and the mark of a complete stream.
+//! * `report <part> …`: a report of the window so far, of which these parts are shown (`render.rs`).
+
+use tcp_trace_common::{
+    counters::{Counters, slot},
+    event::StateChange,
+};
+use tcp_trace_core::{
+    decode::decode,
+    filter::FilterSpec,
+    record::{CounterReading, Record, encode_counters, kind},
+    report::Report,
+    session::{Attach, Host, Session},
+    time::{ClockAnchor, Timestamp},
+    tracker::{Settings, Tracker},
+};
+use zerocopy::IntoBytes;
+
+use crate::{dsl, render};
+
+/// Compares the rows and reports that `input` makes with `expect`, whatever the spaces.
+#[track_caller]
+pub(crate) fn check(input: &str, expect: &str) {
+    compare(input, expect, true);
+}
+
+/// [`check`] without the rows, which are not even made.
+#[track_caller]
+pub(crate) fn check_report(input: &str, expect: &str) {
+    compare(input, expect, false);
+}
+
+#[track_caller]
+fn compare(input: &str, expect: &str, rows: bool) {
+    let actual = run(input, rows).output;
+    let normal = |text: &str| -> Vec<String> {
+        let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+        lines.filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
+    };
+    assert!(normal(expect) == normal(&actual), "\n--- expected\n{expect}\n--- actual\n{actual}");
+}
+
+/// The last report that `input` asks for.
+pub(crate) fn last_report(input: &str) -> Report {
+    run(input, false).last_report.unwrap()
+}
+
+fn run(input: &str, rows: bool) -> Run {
+    let mut lines = input.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).peekable();
+    let words = lines.next_if(|line| line.starts_with("session")).unwrap_or("session");
+    let mut run = Run::new(words, rows);
+    for line in lines {
+        run.line(line);
+    }
+    run
+}
+
+struct Run {
+    tracker: Tracker,
+    bare: bool,
+    counters: Box<Counters>,
+    missed: u64,
+    output: String,
+    last_report: Option<Report>,
+}
+
+enum Fate {
+    Delivered,
+    Filtered,
+    Lost,
+    Vanished,
+    Uncounted,
+}
+
+impl Run {
+    fn new(words: &str, rows: bool) -> Self {
+        let (session, replay, settings) = setup(words, rows);
+        let bare = session.attach == Attach::Tracepoint;
+        let tracker = Tracker::new(session, &replay, settings).unwrap();
+        let counters = Box::new(Counters::ZERO);
+        Self { tracker, bare, counters, missed: 0, output: String::new(), last_report: None }
+    }
+
+    fn line(&mut self, line: &str) {
+        let (first, rest) = dsl::word(line);
+        match first {
+            "lost" => self.event(rest, &Fate::Lost),
+            "vanished" => self.event(rest, &Fate::Vanished),
+            "uncounted" => self.event(rest, &Fate::Uncounted),
+            "filtered" => self.event(rest, &Fate::Filtered),
+            "missed" => self.missed += rest.parse::<u64>().unwrap(),
+            "counters" => self.counters(dsl::time(rest)),
+            "end" => {
+                self.counters(dsl::time(rest));
+                self.record(kind::END, &dsl::time(rest).to_le_bytes());
+            }
+            "report" => {
+                let report = self.tracker.report();
+                for part in rest.split_whitespace() {
+                    self.output += &render::part(&report, part);
+                }
+                self.last_report = Some(report);
+            }
+            _ => self.event(line, &Fate::Delivered),
+        }
+    }
+
+    fn event(&mut self, line: &str, fate: &Fate) {
+        let event: StateChange = dsl::event(line, self.bare);
+        let slot = slot(event.old, event.new);
+        if !matches!(fate, Fate::Uncounted) {
+            self.counters.seen[slot] += 1;
+        }
+        match fate {
+            Fate::Filtered => self.counters.filtered[slot] += 1,
+            Fate::Lost => self.counters.lost[slot] += 1,
+            Fate::Vanished => {}
+            Fate::Delivered | Fate::Uncounted => self.record(kind::EVENT, event.as_bytes()),
+        }
+    }
+
+    fn counters(&mut self, time: u64) {
+        let counters = self.counters.clone();
+        let reading = CounterReading { time: Timestamp(time), missed: self.missed, counters };
+        self.record(kind::COUNTERS, &encode_counters(&reading));
+    }
+
+    fn record(&mut self, kind: u16, bytes: &[u8]) {
+        let mut changes = Vec::new();
+        self.tracker.apply(&decode(Record { kind, bytes }).unwrap(), &mut changes);
+        for change in &changes {
+            self.output += &render::row(change);
+        }
+    }
+}
+
+/// A session that started at [`dsl::BASE`].
+pub(crate) fn session() -> Session {
+    Session {
+        program: "0.1.0".to_owned(),
+        host: Host { name: "host".to_owned(), kernel: "6.18.0".to_owned(), boot_id: None },
+        anchor: ClockAnchor {
+            monotonic_ns: dsl::BASE,
+            boottime_ns: dsl::BASE,
+            unix_ns: 1_700_000_000_000_000_000,
+        },
+        started: Timestamp(dsl::BASE),
+        attach: Attach::TpBtf,
+        half_open: false,
+        filter: FilterSpec::default(),
+        buffer_bytes: 1 << 24,
+        degradations: Vec::new(),
+    }
+}
+
+fn setup(words: &str, rows: bool) -> (Session, FilterSpec, Settings) {
+    let mut session = session();
+    let mut replay = FilterSpec::default();
+    let mut settings = Settings { changes: rows, ..Settings::default() };
+    for word in words.split_whitespace().skip(1) {
+        match word.split_once('=') {
+            None if word == "half_open" => session.half_open = true,
+            None if word == "tracepoint" => session.attach = Attach::Tracepoint,
+            Some(("filter", spec)) => session.filter = filter(spec),
+            Some(("replay", spec)) => replay = filter(spec),
+            Some(("max_connections", number)) => settings.max_connections = number.parse().unwrap(),
+            Some(("max_rows", number)) => settings.max_rows = number.parse().unwrap(),
+            Some(("max_sockets", number)) => settings.max_sockets = number.parse().unwrap(),
+            Some(("after", ms)) => settings.close_wait_after_ns = dsl::nanoseconds(ms),
+            _ => panic!("what is `{word}`?"),
+        }
+    }
+    (session, replay, settings)
+}
+
+fn filter(text: &str) -> FilterSpec {
+    let mut spec = FilterSpec::default();
+    for item in text.split(',') {
+        match item.split_once(':') {
+            None if item == "v4" => spec.ip_version = Some(4),
+            None if item == "v6" => spec.ip_version = Some(6),
+            Some(("pid", pid)) => spec.pid = Some(pid.parse().unwrap()),
+            Some(("netns", netns)) => spec.netns = Some(netns.parse().unwrap()),
+            Some(("cgroup", id)) => spec.cgroup_id = Some(id.parse().unwrap()),
+            Some(("local", port)) => spec.local_ports.push(port.parse().unwrap()),
+            Some(("peer", port)) => spec.peer_ports.push(port.parse().unwrap()),
+            _ => panic!("what is `{item}`?"),
+        }
+    }
+    spec
+}

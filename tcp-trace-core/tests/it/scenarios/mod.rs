@@ -1,0 +1,15 @@
+//! What the kernel does, and what must be made of it.
+
+mod births;
+mod bounds;
+mod close_wait;
+mod connects;
+mod endings;
+mod filters;
+mod half_open;
+mod lifecycle;
+mod loss;
+mod owners;
+mod time_wait;
+mod tracepoint;
+mod windows;
