@@ -153,14 +153,15 @@ impl Total {
         self.loss = Some(match self.loss {
             None => *window,
             Some(sum) => Loss {
-                seen: sum.seen + seen,
-                delivered: sum.delivered + delivered,
-                filtered: sum.filtered + filtered,
-                lost: sum.lost + lost,
-                missed: sum.missed + missed,
+                // Saturating, because the counters of a recording may say anything.
+                seen: sum.seen.saturating_add(seen),
+                delivered: sum.delivered.saturating_add(delivered),
+                filtered: sum.filtered.saturating_add(filtered),
+                lost: sum.lost.saturating_add(lost),
+                missed: sum.missed.saturating_add(missed),
                 balanced: sum.balanced && balanced,
-                repaired: sum.repaired.zip(repaired).map(|(a, b)| a + b),
-                untracked: sum.untracked + untracked,
+                repaired: sum.repaired.zip(repaired).map(|(a, b)| a.saturating_add(b)),
+                untracked: sum.untracked.saturating_add(untracked),
             },
         });
     }

@@ -112,6 +112,7 @@ fn live(settings: LiveSettings, plan: &Plan<'_>) -> anyhow::Result<Exit> {
         let LiveSettings { options, filter, duration } = settings;
         let mut live = source::start(&options, filter)?;
         announce(&live.session, plan);
+        file.as_ref().map(empty).transpose()?;
         let recording = file.map(|file| Writer::new(file, &live.session)).transpose()?;
         let mut engine = engine(&live.session, &FilterSpec::default(), plan, recording)?;
         engine.begin()?;
@@ -201,15 +202,22 @@ fn engine(
     Ok(Engine::new(tracker, cadence, sink, recording))
 }
 
-/// Creates a recording that only its owner may read: it tells who talks to whom.
+/// Creates a recording that only its owner may read: it tells who talks to whom. One that is there already
+/// keeps its content until there is something to replace it with.
 fn create(path: &Path) -> anyhow::Result<File> {
     OpenOptions::new()
         .write(true)
         .create(true)
-        .truncate(true)
+        .truncate(false)
         .mode(0o600)
         .open(path)
         .with_context(|| format!("creating the recording {}", path.display()))
+}
+
+/// Empties a recording that was there before; a pipe or a device has nothing to be emptied of.
+fn empty(file: &File) -> anyhow::Result<()> {
+    let is_file = file.metadata().context("examining the recording")?.is_file();
+    if is_file { file.set_len(0).context("emptying the recording") } else { Ok(()) }
 }
 
 /// Says on standard error what is going on; a report says what it lacks itself.

@@ -326,18 +326,18 @@ where
     program.try_into().map_err(|_other| anyhow!("the eBPF program {name} is of another type"))
 }
 
-/// The verifier's log is long; its last words are the reason.
+/// The verifier's log is long; its last words are the reason. Without a log it was not the verifier.
 fn load_failure(error: &aya::programs::ProgramError) -> String {
+    const STATISTICS: [&str; 4] = ["processed ", "verification time ", "stack depth ", "}"];
     log::info!("{error:?}");
-    match error {
-        aya::programs::ProgramError::LoadError { io_error, verifier_log } => {
-            const STATISTICS: [&str; 4] = ["processed ", "verification time ", "stack depth ", "}"];
-            let log = verifier_log.to_string();
-            let is_reason = |line: &&str| !line.is_empty() && !STATISTICS.iter().any(|s| line.starts_with(s));
-            let last = log.lines().rev().map(str::trim).find(is_reason).unwrap_or("no verifier log");
-            format!("{io_error}: {last} (whole log: -v)")
-        }
-        other => format!("{:#}", anyhow!(other.to_string())),
+    let aya::programs::ProgramError::LoadError { io_error, verifier_log } = error else {
+        return error.to_string();
+    };
+    let log = verifier_log.to_string();
+    let is_reason = |line: &&str| !line.is_empty() && !STATISTICS.iter().any(|s| line.starts_with(s));
+    match log.lines().rev().map(str::trim).find(is_reason) {
+        Some(reason) => format!("the verifier refuses the program: {reason} (whole log: -v)"),
+        None => format!("the kernel refuses the program: {io_error}"),
     }
 }
 

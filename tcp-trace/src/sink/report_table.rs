@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use tcp_trace_core::{
     endpoint::Endpoint,
     process::{Comm, OwnerSource},
-    report::{CloseWaitProcess, Connect, Loss, PeerCount, ProcessIdentity, Report, Socket},
+    report::{CloseWaitProcess, Connect, Loss, PeerCount, ProcessIdentity, Report, Socket, TimeWait},
     session::Degradation,
 };
 
@@ -47,7 +47,7 @@ fn head(report: &Report) -> String {
         format!("Traced by {}", source.tiers.join(", ")),
         balance(loss),
     ];
-    lines.into_iter().chain(notes(loss)).map(|line| wrapped(&line, "", WIDTH)).collect()
+    lines.into_iter().chain(notes(loss)).map(|line| line + "\n").collect()
 }
 
 /// The balance in words, on one line.
@@ -237,7 +237,7 @@ fn close_wait(report: &Report) -> String {
 fn addresses(ends: &[PeerCount], text: impl Fn(&PeerCount) -> String) -> String {
     let mut shown: Vec<_> = ends.iter().take(ADDRESSES).map(text).collect();
     if ends.len() > ADDRESSES {
-        shown.push(format!("+{} more", ends.len() - ADDRESSES));
+        shown.push(format!("+{}", ends.len() - ADDRESSES));
     }
     if shown.is_empty() { "-".to_owned() } else { shown.join(", ") }
 }
@@ -259,17 +259,17 @@ fn oldest_sockets(row: &CloseWaitProcess) -> String {
 }
 
 fn time_wait(report: &Report) -> String {
-    let Some(entered) = report.time_wait.entered.filter(|entered| *entered > 0) else { return String::new() };
-    let rows = report
-        .time_wait
-        .processes
-        .iter()
-        .map(|row| [who(row.process.as_ref()), count(row.entered)])
-        .collect();
-    let how = if report.time_wait.inferred { " (inferred)" } else { "" };
+    let TimeWait { entered, orphaned, inferred, processes, .. } = &report.time_wait;
+    let (Some(entered), orphaned) = (*entered, orphaned.unwrap_or(0)) else { return String::new() };
+    let rows = processes.iter().map(|row| [who(row.process.as_ref()), count(row.entered)]).collect();
+    let how = if *inferred { " (inferred)" } else { "" };
     let title =
         format!("TIME_WAIT: {} sockets entered it{how}; their processes closed first", count(entered));
-    section(&title, [("PROCESS", L), ("ENTERED", R)], rows)
+    let orphans = match orphaned {
+        0 => String::new(),
+        orphaned => format!("FIN_WAIT2: {} orphaned, which may enter TIME_WAIT unseen\n", count(orphaned)),
+    };
+    section(&title, [("PROCESS", L), ("ENTERED", R)], rows) + &orphans
 }
 
 fn processes(report: &Report) -> String {

@@ -1,0 +1,20 @@
+//! The binary from its command line to its last byte, on recordings: no root, no kernel, no network.
+
+#![expect(clippy::expect_used, reason = "a test that panics has failed, which is meant")]
+
+mod damage;
+mod exits;
+mod format;
+mod incident;
+mod replay;
+mod report;
+mod schema;
+mod stream;
+mod tape;
+mod tracer;
+
+#[test]
+fn the_committed_recording_is_what_the_generator_writes() {
+    // If this fails, old recordings may not open any more: see "What is promised" in docs/recording-format.md.
+    tracer::assert_golden("incident.tctrace", &incident::recording());
+}
