@@ -95,11 +95,25 @@ fn the_tracepoint_counts_as_exactly() {
     let churn = churn(&ns, 2_000, &ChurnPlan::default()).unwrap();
     let report = tracer.report();
     assert_eq!(report["source"]["attach"], "tracepoint");
-    assert_whole(&report);
-    assert_counts(&report, 2_000, churn.listeners.into());
+    let loss = &report["loss"];
+    assert_eq!(loss["balanced"], true, "{loss}");
+    assert_sums(loss);
+    // The kernel skips a perf tracepoint's program when any BPF program or map call is at work on that CPU,
+    // and tells how often; only then may a kind be short.
+    let missed = loss["missed"].as_u64().unwrap();
+    assert_eq!(loss["lost"], missed, "{loss}");
+    if missed == 0 {
+        assert_counts(&report, 2_000, churn.listeners.into());
+    }
+    let total: u64 =
+        report["transitions"].as_array().unwrap().iter().map(|cell| cell["count"].as_u64().unwrap()).sum();
+    assert!(
+        total + missed >= 2_000 * 10 + 2 * u64::from(churn.listeners),
+        "{total} counted, {missed} missed"
+    );
     // No socket is read, so these are not known; and not known is not 0.
     assert!(report["time_wait"]["entered"].is_null());
-    assert_eq!(report["half_open"]["unknown"], 2_000);
+    assert_eq!(report["half_open"]["completed"]["count"], 0);
 }
 
 fn full_churn_loses_nothing() {
