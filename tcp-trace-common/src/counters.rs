@@ -34,16 +34,23 @@ pub struct Counters {
     pub lost: [u64; TRANSITIONS],
     /// Written into the ring buffer; also decides when to wake the reader.
     pub emitted: u64,
+    /// Seen by `set_state_nested`, because the kernel skipped `set_state` (see [`crate::nesting`]).
+    pub rescued: u64,
 }
 
 impl Counters {
     /// All zero.
-    pub const ZERO: Self =
-        Self { seen: [0; TRANSITIONS], filtered: [0; TRANSITIONS], lost: [0; TRANSITIONS], emitted: 0 };
+    pub const ZERO: Self = Self {
+        seen: [0; TRANSITIONS],
+        filtered: [0; TRANSITIONS],
+        lost: [0; TRANSITIONS],
+        emitted: 0,
+        rescued: 0,
+    };
 
     /// Adds another CPU's counters.
     pub fn add(&mut self, other: &Self) {
-        let Self { seen, filtered, lost, emitted } = other;
+        let Self { seen, filtered, lost, emitted, rescued } = other;
         for (sums, terms) in [(&mut self.seen, seen), (&mut self.filtered, filtered), (&mut self.lost, lost)]
         {
             for (sum, term) in sums.iter_mut().zip(terms) {
@@ -51,6 +58,7 @@ impl Counters {
             }
         }
         self.emitted += emitted;
+        self.rescued += rescued;
     }
 }
 

@@ -10,12 +10,14 @@ use crate::{
     counters::Counters,
     event::StateChange,
     filter::Filter,
+    nesting::Taken,
 };
 
 const _: () = {
     assert!(size_of::<StateChange>() == 144);
     assert!(align_of::<StateChange>() == 8, "the ring buffer aligns records to 8 bytes");
-    assert!(size_of::<Counters>() == 3 * 256 * 8 + 8);
+    assert!(size_of::<Counters>() == 3 * 256 * 8 + 16);
+    assert!(size_of::<Taken>() == 10 * 8);
     assert!(size_of::<Counters>() <= 32 * 1024, "a per-CPU map value is at most 32 KiB");
     assert!(size_of::<Offsets>() == 24 * 4);
     assert!(size_of::<Settings>() == 16);

@@ -17,6 +17,7 @@ pub mod counters;
 pub mod event;
 pub mod filter;
 pub mod layout;
+pub mod nesting;
 pub mod state;
 
 /// Version of the wire types below. A recording made with another version is refused, never guessed at.

@@ -10,9 +10,35 @@ use tcp_trace_common::{
     counters::{Counters, slot},
     event::StateChange,
     filter::{Subject, Verdict},
+    nesting::Token,
 };
 
-use crate::maps::{COUNTERS, EVENTS, FILTER, global};
+use crate::maps::{COUNTERS, EVENTS, FILTER, TAKEN, global};
+
+/// `set_state` takes on a transition; `false` if it is not to do anything yet.
+#[inline(always)]
+pub(crate) fn take(skaddr: u64, old: u8, new: u8) -> bool {
+    let Some(taken) = TAKEN.get_ptr_mut(0) else { return false };
+    // SAFETY: this CPU's value; a nested program leaves it as the protocol of `nesting` says.
+    unsafe { (*taken).take(Token { skaddr, slot: slot(old, new) as u64 }) }
+}
+
+/// Whether `set_state_nested` has to take a transition on.
+#[inline(always)]
+pub(crate) fn is_missed(skaddr: u64, old: u8, new: u8) -> bool {
+    let Some(taken) = TAKEN.get_ptr_mut(0) else { return false };
+    // SAFETY: as in `take`.
+    unsafe { (*taken).is_missed(Token { skaddr, slot: slot(old, new) as u64 }) }
+}
+
+/// Counts a transition that `set_state` was skipped at.
+#[inline(always)]
+pub(crate) fn count_rescued() {
+    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
+        // SAFETY: a per-CPU map value.
+        bump(unsafe { &raw mut (*counters).rescued });
+    }
+}
 
 /// A transition between its first counter and its last.
 #[derive(Clone, Copy)]

@@ -8,6 +8,7 @@ use tcp_trace_common::{
     config::{Offsets, Settings},
     counters::Counters,
     filter::Filter,
+    nesting::Taken,
 };
 
 /// The stream of transitions. User space sets the real size before load (`--buffer`, 16 MiB by default).
@@ -17,6 +18,10 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 /// Exact counts: one entry of 6 KiB per possible CPU.
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+
+/// Transitions under way: one entry of 80 bytes per possible CPU.
+#[map]
+pub(crate) static TAKEN: PerCpuArray<Taken> = PerCpuArray::with_max_entries(1, 0);
 
 /// When each half-open request was queued, by socket cookie. An entry leaves when its handshake completes;
 /// those of requests that never do are the least recently used ones. A request is bounded by its

@@ -1,6 +1,8 @@
 //! `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`
 //! (`include/trace/events/sock.h`, first kernel 4.16), attached as `tp_btf` (5.5; with the helpers used
 //! here 5.12).
+//!
+//! `set_state_nested.rs` is this program once more, for the transitions at which the kernel skips this one.
 
 use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::btf_tracepoint, programs::BtfTracePointContext};
 use aya_log_ebpf::debug;
@@ -11,7 +13,7 @@ use tcp_trace_common::{
 };
 
 use crate::{
-    emit::Transition,
+    emit::{self, Transition},
     kernel::{Task, TcpSock},
     maps::{REQUESTS, global},
 };
@@ -21,14 +23,17 @@ fn set_state(ctx: BtfTracePointContext) -> i32 {
     let sk: *const u8 = ctx.arg(0);
     let old: u32 = ctx.arg(1);
     let new: u32 = ctx.arg(2);
-    if let Some(tcp) = TcpSock::from_sock(sk) {
+    if let Some(tcp) = TcpSock::from_sock(sk)
+        && emit::take(tcp.address(), old as u8, new as u8)
+    {
         record(&ctx, tcp, old as u8, new as u8);
     }
     0
 }
 
+/// Counts and emits a transition.
 #[inline(always)]
-fn record(ctx: &BtfTracePointContext, tcp: TcpSock, old: u8, new: u8) -> Option<()> {
+pub(super) fn record(ctx: &BtfTracePointContext, tcp: TcpSock, old: u8, new: u8) -> Option<()> {
     let transition = Transition::seen(old, new)?;
     let family = tcp.family();
     let (local_addr, peer_addr) = tcp.addresses(family);

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use aya::{
     Btf, Ebpf, EbpfLoader, include_bytes_aligned,
-    maps::{MapData, PerCpuArray, RingBuf},
+    maps::{MapData, PerCpuArray, PerCpuValues, RingBuf},
     programs::{BtfTracePoint, CgroupAttachMode, SockOps, TracePoint, sock_ops::SockOpsLink},
     util::nr_cpus,
 };
@@ -22,6 +22,7 @@ use tcp_trace_common::{
     counters::Counters,
     event::StateChange,
     filter::Filter,
+    nesting::Taken,
 };
 use tcp_trace_core::session::{Attach, Degradation};
 use zerocopy::{FromBytes as _, IntoBytes as _};
@@ -117,7 +118,7 @@ pub fn attach(options: &Options) -> anyhow::Result<Attached> {
 }
 
 impl Attached {
-    /// Detaches every program, and keeps the maps readable.
+    /// Detaches every program, in the order in which they were attached, and keeps the maps readable.
     pub fn detach(&mut self) {
         self.links.clear();
     }
@@ -146,10 +147,11 @@ impl Counts {
         Ok(sum)
     }
 
-    /// How often the kernel did not run the main program, because it was already running on that CPU.
-    /// The kernel tells since 5.12, and skips since 6.2.
+    /// How often the kernel has skipped the main program, because it (or, for a perf tracepoint, any BPF
+    /// program) was already running on that CPU. The kernel tells since 5.12. Read it *before* the counters,
+    /// whose `rescued` are among these.
     #[must_use]
-    pub fn missed(&self) -> u64 {
+    pub fn skipped(&self) -> u64 {
         let info = fs::read_to_string(&self.fdinfo).unwrap_or_default();
         info.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok()).unwrap_or(0)
     }
@@ -187,12 +189,30 @@ fn attach_tp_btf(options: &Options) -> anyhow::Result<Attached> {
         Err(error) => degradations.push(no_half_open(&format!("{error:#}"))),
     }
     let half_open = !links.is_empty();
-    let program: &mut BtfTracePoint = program(&mut object, "set_state")?;
-    program.load("inet_sock_set_state", &btf).map_err(|error| anyhow!(load_failure(&error)))?;
-    let fd = program.fd()?.as_fd().as_raw_fd();
-    let link = program.attach().context("attaching to inet_sock_set_state")?;
-    links.push(Box::new(program.take_link(link)?));
+    // The kernel calls them in the order in which they were attached, and their protocol relies on that.
+    let (link, fd) = attach_btf_program(&mut object, "set_state", &btf)?;
+    links.push(link);
+    let (link, _) = attach_btf_program(&mut object, "set_state_nested", &btf)?;
+    links.push(link);
+    go_live(&mut object)?;
     finish(object, options, Attach::TpBtf, fd, links, half_open, degradations)
+}
+
+/// Loads and attaches one program; also returns its descriptor, which lives as long as the object.
+fn attach_btf_program(object: &mut Ebpf, name: &str, btf: &Btf) -> anyhow::Result<(Link, i32)> {
+    let program: &mut BtfTracePoint = program(object, name)?;
+    program.load("inet_sock_set_state", btf).map_err(|error| anyhow!(load_failure(&error)))?;
+    let link = program.attach().with_context(|| format!("attaching {name} to inet_sock_set_state"))?;
+    Ok((Box::new(program.take_link(link)?), program.fd()?.as_fd().as_raw_fd()))
+}
+
+/// Lets both programs begin, on all CPUs.
+fn go_live(object: &mut Ebpf) -> anyhow::Result<()> {
+    let map = object.take_map("TAKEN").context("the eBPF object has no map TAKEN")?;
+    let mut taken: PerCpuArray<_, [u64; size_of::<Taken>() / 8]> = PerCpuArray::try_from(map)?;
+    let live = zerocopy::transmute!(Taken { live: 1, ..Taken::default() });
+    let cpus = nr_cpus().map_err(|(file, error)| anyhow!("{file}: {error}"))?;
+    taken.set(0, PerCpuValues::try_from(vec![live; cpus])?, 0).context("starting the programs")
 }
 
 /// The main hook as a perf tracepoint; `reason` is why `tp_btf` was not to be had, if it was tried.

@@ -27,8 +27,10 @@ const IDLE: Duration = Duration::from_millis(20);
 const BATCH_BYTES: usize = 256 * 1024;
 /// Batches that wait for the rest of the program: at most 16 MiB.
 const QUEUE: usize = 64;
-/// A program that runs while it is detached is done within this time (an RCU grace period is shorter).
-const DETACH_GRACE: Duration = Duration::from_millis(50);
+/// How often the buffer is looked at while a grace period passes.
+const GRACE_POLL: Duration = Duration::from_millis(2);
+/// Instead of a grace period where the kernel does not offer one; no program runs nearly as long.
+const GRACE_FALLBACK: Duration = Duration::from_millis(100);
 
 /// A live source.
 #[derive(Debug)]
@@ -119,6 +121,15 @@ fn drain_thread(
     runtime.block_on(Drain { attached, batches, batch: Batch::default() }.run(commands))
 }
 
+/// Waits until every BPF program that is running now has ended: they run under RCU, and this system call is
+/// `synchronize_rcu()` (`kernel/sched/membarrier.c`; refused where CPUs are `nohz_full`).
+fn grace_period() {
+    use rustix::thread::{MembarrierCommand, membarrier};
+    if membarrier(MembarrierCommand::Global).is_err() {
+        thread::sleep(GRACE_FALLBACK);
+    }
+}
+
 struct Drain {
     attached: Attached,
     batches: mpsc::Sender<Batch>,
@@ -182,28 +193,43 @@ impl Drain {
 
     /// Reads the counters first, then drains: whatever they count stands in the stream before them.
     async fn read_counters(&mut self) -> anyhow::Result<Result<(), Gone>> {
-        let (counters, missed) = (self.attached.counts.read()?, self.attached.counts.missed());
-        if self.drain().await.is_err() {
+        let skipped = self.attached.counts.skipped();
+        let counters = self.attached.counts.read()?;
+        // A program may have counted a transition and not submitted its event yet.
+        if self.drain_through_grace().await.is_err() || self.drain().await.is_err() {
             return Ok(Err(Gone));
         }
-        self.push_counters(counters, missed);
+        self.push_counters(counters, skipped);
         Ok(self.send().await)
     }
 
     async fn finish(&mut self) -> anyhow::Result<Result<(), Gone>> {
-        let missed = self.attached.counts.missed();
+        let skipped = self.attached.counts.skipped();
         self.attached.detach();
-        sleep(DETACH_GRACE).await;
+        if self.drain_through_grace().await.is_err() {
+            return Ok(Err(Gone));
+        }
         let counters = self.attached.counts.read()?;
         if self.drain().await.is_err() {
             return Ok(Err(Gone));
         }
-        self.push_counters(counters, missed);
+        self.push_counters(counters, skipped);
         self.batch.push(kind::END, &host::monotonic().0.to_le_bytes());
         Ok(self.send().await)
     }
 
-    fn push_counters(&mut self, counters: Counters, missed: u64) {
+    /// Drains until every program that is running now has ended.
+    async fn drain_through_grace(&mut self) -> Result<(), Gone> {
+        let grace = tokio::task::spawn_blocking(grace_period);
+        while !grace.is_finished() {
+            self.drain().await?;
+            sleep(GRACE_POLL).await;
+        }
+        Ok(())
+    }
+
+    fn push_counters(&mut self, counters: Counters, skipped: u64) {
+        let missed = skipped.saturating_sub(counters.rescued);
         let reading = CounterReading { time: host::monotonic(), missed, counters: Box::new(counters) };
         self.batch.push(kind::COUNTERS, &encode_counters(&reading));
     }
