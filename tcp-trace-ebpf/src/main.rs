@@ -6,6 +6,7 @@
 #![no_main]
 // `emit::bump` is one instruction of inline assembly; the target is always built with unstable features on.
 #![feature(asm_experimental_arch)]
+#![expect(clippy::needless_pass_by_value, reason = "aya's macros hand programs their context by value")]
 
 mod emit;
 mod kernel;

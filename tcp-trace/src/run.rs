@@ -196,7 +196,7 @@ fn engine(
     let sink = Sink::new(BufWriter::with_capacity(1 << 16, io::stdout()), plan.format);
     let settings = tracker::Settings { changes: sink.wants_changes(), ..plan.tracker };
     let tracker = Tracker::new(session.clone(), filter, settings)
-        .map_err(|error| crate::exit::Usage(error.to_string()))?;
+        .context("the filter that the recording was made with")?;
     let nanoseconds = |every: Duration| u64::try_from(every.as_nanos()).unwrap_or(u64::MAX);
     let cadence = plan.interval.map(|every| Cadence::new(session.started, nanoseconds(every)));
     Ok(Engine::new(tracker, cadence, sink, recording))

@@ -14,7 +14,7 @@ use tcp_trace_common::{
 
 use crate::{
     emit::{self, Transition},
-    kernel::{Task, TcpSock},
+    kernel::{Task, TcpSock, bytes},
     maps::{REQUESTS, global},
 };
 
@@ -90,12 +90,6 @@ pub(super) fn record(ctx: &BtfTracePointContext, tcp: TcpSock, old: u8, new: u8)
     }
     transition.submit(entry);
     Some(())
-}
-
-#[inline(always)]
-fn bytes(halves: [u64; 2]) -> [u8; 16] {
-    // SAFETY: same size, any bit pattern is valid.
-    unsafe { core::mem::transmute(halves) }
 }
 
 /// Fills the retransmission timeouts.

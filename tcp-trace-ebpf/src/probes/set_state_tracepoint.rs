@@ -16,7 +16,11 @@ use tcp_trace_common::{
     state,
 };
 
-use crate::{emit::Transition, kernel::mapped, maps::global};
+use crate::{
+    emit::Transition,
+    kernel::{bytes, mapped},
+    maps::global,
+};
 
 /// `IPPROTO_TCP`; 132 (SCTP) and 262 (MPTCP) fire the same tracepoint.
 const IPPROTO_TCP: u16 = 6;
@@ -59,9 +63,7 @@ fn emit(record: *const Record) -> Option<()> {
     let (local_port, peer_port) = unsafe { ((*record).sport, (*record).dport) };
     let (local_addr, peer_addr) = addresses(record, family);
     if global!(SETTINGS.filtering) != 0 {
-        // SAFETY: same size, any bit pattern is valid.
-        let (local_addr, peer_addr): ([u8; 16], [u8; 16]) =
-            unsafe { (core::mem::transmute(local_addr), core::mem::transmute(peer_addr)) };
+        let (local_addr, peer_addr) = (bytes(local_addr), bytes(peer_addr));
         let subject = Subject {
             old,
             new,
@@ -132,5 +134,5 @@ fn addresses(record: *const Record, family: u16) -> ([u64; 2], [u64; 2]) {
 unsafe fn join(words: *const [u32; 4]) -> [u64; 2] {
     // SAFETY: the caller's pointer into the record.
     let [a, b, c, d] = unsafe { words.read_volatile() };
-    [a as u64 | (b as u64) << 32, c as u64 | (d as u64) << 32]
+    [u64::from(a) | u64::from(b) << 32, u64::from(c) | u64::from(d) << 32]
 }

@@ -35,7 +35,7 @@ pub fn live(source: &SourceArgs, filter: &FilterArgs, verbose: u8) -> anyhow::Re
             AttachArg::TpBtf => AttachChoice::Only(Attach::TpBtf),
             AttachArg::Tracepoint => AttachChoice::Only(Attach::Tracepoint),
         },
-        filter: spec.compile().map_err(|error| Usage(error.to_string()))?,
+        filter: spec.compile()?,
         buffer_bytes: source.buffer,
         debug: verbose >= 2,
     };
@@ -46,10 +46,10 @@ pub fn live(source: &SourceArgs, filter: &FilterArgs, verbose: u8) -> anyhow::Re
 ///
 /// # Errors
 ///
-/// If it names a namespace or cgroup that does not exist here.
+/// If it names a namespace or cgroup that does not exist here, or too many ports.
 pub fn filter_spec(filter: &FilterArgs) -> anyhow::Result<FilterSpec> {
     let FilterArgs { pid, local_ports, peer_ports, ipv4, ipv6, netns, cgroup } = filter;
-    Ok(FilterSpec {
+    let spec = FilterSpec {
         pid: *pid,
         netns: netns.as_deref().map(netns_inode).transpose()?,
         cgroup_id: cgroup.as_deref().map(cgroup_id).transpose()?,
@@ -60,7 +60,9 @@ pub fn filter_spec(filter: &FilterArgs) -> anyhow::Result<FilterSpec> {
         },
         local_ports: local_ports.clone(),
         peer_ports: peer_ports.clone(),
-    })
+    };
+    spec.compile().map_err(|error| Usage(error.to_string()))?;
+    Ok(spec)
 }
 
 /// How the tracker is to keep a report.
