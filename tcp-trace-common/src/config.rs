@@ -51,6 +51,8 @@ pub struct Offsets {
     pub cgroup_kn: u32,
     /// `kernfs_node.id`
     pub kn_id: u32,
+    /// `task_struct.flags`
+    pub task_flags: u32,
     /// `task_struct.pid`
     pub task_pid: u32,
     /// `task_struct.tgid`
@@ -85,6 +87,7 @@ impl Offsets {
         net_inum: MISSING,
         cgroup_kn: MISSING,
         kn_id: MISSING,
+        task_flags: MISSING,
         task_pid: MISSING,
         task_tgid: MISSING,
         task_group_leader: MISSING,

@@ -67,6 +67,14 @@ pub struct Subject<'a> {
     pub pid: u32,
 }
 
+impl Subject<'_> {
+    /// Whether this is a listener's own beginning or end.
+    #[inline(always)]
+    const fn is_listener(&self) -> bool {
+        self.new == state::LISTEN || (self.old == state::LISTEN && self.new == state::CLOSE)
+    }
+}
+
 /// The predicate's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -118,36 +126,26 @@ impl Filter {
 
     #[inline(always)]
     fn judge_family(&self, subject: &Subject<'_>) -> Verdict {
-        let v4 = if subject.family == address::AF_INET
+        let v4 = subject.family == address::AF_INET
             || address::is_v4(subject.peer_addr)
-            || address::is_v4(subject.local_addr)
-        {
-            family::V4
-        } else if subject.old == state::LISTEN
-            && subject.new == state::SYN_RECV
-            && address::is_unspecified_v6(subject.peer_addr)
-        {
-            // Up to 6.12 a dual-stack listener's child is born without its addresses.
-            family::V4 | family::V6
-        } else {
-            family::V6
-        };
-        if self.families == 0 || self.families == family::V4 | family::V6 || v4 == self.families {
-            Verdict::Accept
-        } else if v4 & self.families != 0 {
-            Verdict::Defer
-        } else {
-            Verdict::Reject
+            || address::is_v4(subject.local_addr);
+        let unbound = address::is_unspecified_v6(subject.local_addr);
+        // Up to 6.12 a dual-stack listener's child is born without its addresses.
+        let addressless = subject.old == state::LISTEN && subject.new == state::SYN_RECV && unbound;
+        match self.families {
+            family::V4 if v4 => Verdict::Accept,
+            // The listener may be dual-stack: its IPv4 children need to know whose it is.
+            family::V4 if addressless || (subject.is_listener() && unbound) => Verdict::Defer,
+            family::V4 => Verdict::Reject,
+            family::V6 if addressless && !v4 => Verdict::Defer,
+            family::V6 if v4 => Verdict::Reject,
+            _ => Verdict::Accept,
         }
     }
 
     #[inline(always)]
     fn judge_peer_port(&self, subject: &Subject<'_>) -> Verdict {
-        let listening =
-            subject.new == state::LISTEN || (subject.old == state::LISTEN && subject.new == state::CLOSE);
-        if self.peer_count != 0 && listening {
-            return Verdict::Reject; // A listener never has a peer.
-        }
+        // A listener never has a peer, so it stays deferred: its children need to know whose it is.
         port(self.peer_count, &self.peer_ports, subject.peer_port)
     }
 }
@@ -219,7 +217,7 @@ mod tests {
         let unborn = Subject { old: state::LISTEN, new: state::SYN_RECV, peer_port: 0, ..SUBJECT };
         assert_eq!(filter.judge(&unborn), Verdict::Defer);
         let listener = Subject { old: state::CLOSE, new: state::LISTEN, peer_port: 0, ..SUBJECT };
-        assert_eq!(filter.judge(&listener), Verdict::Reject);
+        assert_eq!(filter.judge(&listener), Verdict::Defer, "its children need to know whose it is");
     }
 
     #[test]

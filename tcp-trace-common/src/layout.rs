@@ -19,7 +19,7 @@ const _: () = {
     assert!(size_of::<Counters>() == 3 * 256 * 8 + 16);
     assert!(size_of::<Taken>() == 10 * 8);
     assert!(size_of::<Counters>() <= 32 * 1024, "a per-CPU map value is at most 32 KiB");
-    assert!(size_of::<Offsets>() == 24 * 4);
+    assert!(size_of::<Offsets>() == 25 * 4);
     assert!(size_of::<Settings>() == 16);
     assert!(size_of::<Filter>() == 88);
 };

@@ -9,6 +9,8 @@
 //! (Kernels before 6.2 run a program inside itself; then `set_state` takes on the nested ones too, and
 //! `set_state_nested` finds them.)
 //!
+//! Not for PREEMPT_RT, where a tracepoint may be preempted by another task.
+//!
 //! Interrupts may come anywhere; what holds the protocol together is that a nested transition is over
 //! before the interrupted one goes on:
 //!
@@ -31,12 +33,13 @@ pub const DEPTH: usize = 4;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Taken {
-    /// 0 until user space has attached both programs: before that, neither of them takes on anything.
-    pub live: u64,
     /// How many of `tokens` are under way.
     pub depth: u64,
     /// What identifies each of them, oldest first.
     pub tokens: [Token; DEPTH],
+    /// 0 until user space has attached both programs: before that, neither of them takes on anything. The last
+    /// field, because the kernel copies a value in from its beginning, and a program may look in between.
+    pub live: u64,
 }
 
 /// Identifies a transition among those that can be under way at the same time.

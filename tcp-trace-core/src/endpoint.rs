@@ -33,7 +33,7 @@ impl Endpoint {
         Self { address: Ipv6Addr::from(address).to_canonical(), port }
     }
 
-    /// Whether this end is known: a port, or an address that is not the unspecified one.
+    /// Whether this end is known: it has a port.
     #[must_use]
     pub fn is_known(&self) -> bool {
         self.port != 0
@@ -58,7 +58,8 @@ impl fmt::Display for Endpoint {
 impl Serialize for Endpoint {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut fields = serializer.serialize_struct("Endpoint", 2)?;
-        fields.serialize_field("address", &self.address)?;
+        let known = self.is_known() || !self.address.is_unspecified();
+        fields.serialize_field("address", &known.then_some(self.address))?;
         fields.serialize_field("port", &(self.port != 0).then_some(self.port))?;
         fields.end()
     }

@@ -32,6 +32,14 @@ impl FilterSpec {
         *self == Self::default()
     }
 
+    /// Whether the kernel program alone decides: a namespace and a cgroup are known at every event, while a
+    /// port, a family or an owner may only become known later.
+    #[must_use]
+    pub fn is_decided_in_kernel(&self) -> bool {
+        let Self { pid, netns: _, cgroup_id: _, ip_version, local_ports, peer_ports } = self;
+        pid.is_none() && ip_version.is_none() && local_ports.is_empty() && peer_ports.is_empty()
+    }
+
     /// The predicate.
     ///
     /// # Errors

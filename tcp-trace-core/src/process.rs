@@ -1,6 +1,6 @@
 //! Processes: what identifies one, what it is called, and how sure we are that a socket is its.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde::{Serialize, Serializer};
 
@@ -34,16 +34,18 @@ impl Comm {
 
 impl fmt::Display for Comm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = String::from_utf8_lossy(self.as_bytes());
-        if text.chars().any(is_unsafe) {
-            let escaped: String = text
-                .chars()
-                .flat_map(|c| if is_unsafe(c) { c.escape_unicode().collect() } else { vec![c] })
-                .collect();
-            return f.pad(&escaped);
-        }
-        f.pad(&text)
+        f.pad(&printable(&String::from_utf8_lossy(self.as_bytes())))
     }
+}
+
+/// A text from elsewhere with everything escaped that could disturb a terminal.
+#[must_use]
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_unsafe) {
+        return Cow::Borrowed(text);
+    }
+    let escape = |c: char| if is_unsafe(c) { c.escape_unicode().to_string() } else { c.to_string() };
+    Cow::Owned(text.chars().map(escape).collect())
 }
 
 /// Control characters, and those that turn the direction of text or are invisible.

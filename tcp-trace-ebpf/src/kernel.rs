@@ -160,6 +160,13 @@ impl Task {
         Self(unsafe { bpf_get_current_task_btf() }.cast())
     }
 
+    /// Bit `PF_KTHREAD` of `flags` (`include/linux/sched.h`).
+    #[inline(always)]
+    pub(crate) fn is_kernel_thread(self) -> bool {
+        const PF_KTHREAD: u32 = 0x0020_0000;
+        member!(self.0, task_flags: u32) & PF_KTHREAD != 0
+    }
+
     /// Thread id.
     #[inline(always)]
     pub(crate) fn tid(self) -> u32 {

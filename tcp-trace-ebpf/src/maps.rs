@@ -33,6 +33,8 @@ pub(crate) static REQUESTS: LruHashMap<u64, Request> = LruHashMap::with_max_entr
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Request {
+    /// The key once more: the map gives an evicted entry to another socket at once, even while it is read.
+    pub(crate) cookie: u64,
     /// CLOCK_MONOTONIC, nanoseconds.
     pub(crate) queued_ns: u64,
     /// 1 for a TCP Fast Open request, whose child exists from the SYN on.

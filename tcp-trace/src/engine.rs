@@ -12,7 +12,7 @@ use tcp_trace_core::{
     tracker::Tracker,
 };
 
-use crate::{recording::Writer, sink::Sink, source::Batch};
+use crate::{exit::Output, recording::Writer, sink::Sink, source::Batch};
 
 /// The core between a source and a sink.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ impl<W: Write> Engine<W> {
     ///
     /// If the sink cannot be written.
     pub fn begin(&mut self) -> anyhow::Result<()> {
-        self.sink.begin().context("writing to standard output")
+        Ok(self.sink.begin().map_err(Output::from)?)
     }
 
     /// Takes a batch.
@@ -134,7 +134,7 @@ impl<W: Write> Engine<W> {
 
     fn print_changes(&mut self) -> anyhow::Result<()> {
         if !self.changes.is_empty() {
-            self.sink.changes(&self.changes).context("writing to standard output")?;
+            self.sink.changes(&self.changes).map_err(Output::from)?;
             self.changes.clear();
         }
         Ok(())
@@ -143,7 +143,7 @@ impl<W: Write> Engine<W> {
     fn report(&mut self) -> anyhow::Result<()> {
         let report = self.tracker.report();
         self.total.add(&report.loss);
-        self.sink.report(&report).context("writing to standard output")
+        Ok(self.sink.report(&report).map_err(Output::from)?)
     }
 }
 

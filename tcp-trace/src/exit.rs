@@ -30,10 +30,11 @@ impl Exit {
         }
     }
 
-    /// What an error comes to. A broken pipe is no error: `tcp-trace stream | head` is a fine thing to do.
+    /// What an error comes to. A broken pipe on standard output is no error: `tcp-trace stream | head` is a fine
+    /// thing to do. One that a recording is written into is.
     #[must_use]
     pub fn of(error: &anyhow::Error) -> Self {
-        let broken_pipe = |io: &std::io::Error| io.kind() == std::io::ErrorKind::BrokenPipe;
+        let broken_pipe = |output: &Output| output.0.kind() == std::io::ErrorKind::BrokenPipe;
         if error.chain().any(|cause| cause.downcast_ref().is_some_and(broken_pipe)) {
             Self::Done
         } else if error.chain().any(<dyn std::error::Error>::is::<Unsupported>) {
@@ -51,6 +52,11 @@ impl From<Exit> for ExitCode {
         Self::from(exit.code())
     }
 }
+
+/// Standard output cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("writing to standard output")]
+pub struct Output(#[from] std::io::Error);
 
 /// This host does not allow, or does not have, what was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,7 +85,9 @@ mod tests {
     #[test]
     fn a_reader_that_went_away_is_no_error() {
         let pipe = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
-        let error = Err::<(), _>(pipe).context("writing to standard output").unwrap_err();
+        let error = Err::<(), _>(Output(pipe)).context("reporting").unwrap_err();
         assert_eq!(Exit::of(&error), Exit::Done);
+        let recording = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        assert_eq!(Exit::of(&recording.into()), Exit::Error);
     }
 }

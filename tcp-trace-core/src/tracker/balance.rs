@@ -95,18 +95,18 @@ impl Balance {
         }
     }
 
-    /// Transitions of the window that the filter accepts, whether or not their events arrived.
-    pub(super) fn transitions(&self) -> Vec<TransitionCount> {
+    /// Transitions of the window that the filter accepts. `with_lost`: events that did not arrive are among them,
+    /// because the kernel has counted them by kind after its filter. Where user space filters too, nobody can
+    /// say which of the lost ones it would have accepted.
+    pub(super) fn transitions(&self, with_lost: bool) -> Vec<TransitionCount> {
         let Self { now, before, ended: _ } = self;
         let window = |now: &[u64], before: &[u64], index| at(now, index).saturating_sub(at(before, index));
         (0..TRANSITIONS)
             .filter_map(|index| {
                 let (old, new) = pair(index);
-                let count = window(&*now.accepted, &*before.accepted, index).saturating_add(window(
-                    &now.kernel.lost,
-                    &before.kernel.lost,
-                    index,
-                ));
+                let delivered = window(&*now.accepted, &*before.accepted, index);
+                let lost = window(&now.kernel.lost, &before.kernel.lost, index);
+                let count = if with_lost { delivered.saturating_add(lost) } else { delivered };
                 (count > 0).then(|| TransitionCount {
                     old: TcpState::from_number(old),
                     new: TcpState::from_number(new),

@@ -27,6 +27,14 @@ pub(super) enum Key {
     Address(u64),
 }
 
+/// Errors of `sk_err` (`include/uapi/asm-generic/errno.h`).
+const ENETUNREACH: u16 = 101;
+const ECONNABORTED: u16 = 103;
+const ECONNRESET: u16 = 104;
+const ETIMEDOUT: u16 = 110;
+const ECONNREFUSED: u16 = 111;
+const EHOSTUNREACH: u16 = 113;
+
 /// Accepted transitions that wait to be attributed to the connection's owner. A life has eleven kinds at most; a
 /// longer trail is attributed early.
 const TRAIL: usize = 14;
@@ -209,9 +217,15 @@ impl Connection {
             self.owner = owner.map(|owner| Owner { source: OwnerSource::Listen, ..owner });
             self.provisional = true;
         }
-        // An MPTCP subflow's self-transition is made by a kernel worker that holds the lock.
+        // `ss -K` and the like close other people's sockets (`tcp_abort`, `net/ipv4/tcp.c`).
+        let stranger =
+            self.owner.is_some_and(|owner| event.task.is_some_and(|task| task.process != owner.process));
+        let aborted = event.new == TcpState::Close
+            && (event.error == Some(ECONNABORTED) || event.old == TcpState::Listen)
+            && stranger;
+        // An MPTCP subflow's self-transition is made by a kernel worker that holds the lock; recordings may hold it.
         let by_worker = event.old == TcpState::FinWait1 && event.new == TcpState::FinWait1;
-        let Some(task) = event.task.filter(|_| !by_worker) else { return };
+        let Some(task) = event.task.filter(|_| !aborted && !by_worker) else { return };
         let source = match (event.old, event.new) {
             (TcpState::Close, TcpState::SynSent) => OwnerSource::Connect,
             (TcpState::Close, TcpState::Listen) => OwnerSource::Listen,
@@ -247,11 +261,6 @@ impl Connection {
 
     /// How an attempt to connect ended, if this event ends one.
     fn attempt(&mut self, event: &Event) -> Option<Attempt> {
-        const ENETUNREACH: u16 = 101;
-        const ECONNRESET: u16 = 104;
-        const ETIMEDOUT: u16 = 110;
-        const ECONNREFUSED: u16 = 111;
-        const EHOSTUNREACH: u16 = 113;
         if event.new == TcpState::SynSent || event.new == TcpState::SynReceived {
             return None;
         }
@@ -261,7 +270,8 @@ impl Connection {
             (TcpState::Close, Some(ETIMEDOUT)) => Attempt::TimedOut,
             (TcpState::Close, Some(ENETUNREACH | EHOSTUNREACH)) => Attempt::Unreachable,
             (TcpState::Close, Some(ECONNRESET)) => Attempt::Reset,
-            (TcpState::Close, Some(0)) => Attempt::Aborted,
+            // Without a local port it never came to a SYN: no port was free.
+            (TcpState::Close, Some(0)) if event.local.is_known() => Attempt::Aborted,
             (TcpState::Close, _) => Attempt::Failed,
             _ => Attempt::Completed { duration_ns: event.time.since(started) },
         })

@@ -4,10 +4,6 @@
 
 use crate::{input::Event, session::Session};
 
-/// A request from before the program started may complete for this long: `tcp_synack_retries` = 6 gives it
-/// 127 s, and the default of 5 gives it 63 s.
-const REQUEST_LIFETIME_NS: u64 = 128_000_000_000;
-
 /// A completed passive handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Handshake {
@@ -46,15 +42,11 @@ pub(super) fn measure(event: &Event, session: &Session) -> Handshake {
     }
     let Some(tcp) = event.tcp else { return Handshake::Unknown };
     let cookie = tcp.srtt_us == 0 && tcp.total_retrans == 0;
-    if session.half_open {
-        // A request that was queued in this session's time would have left its record.
-        let before = event.time.since(session.started) <= REQUEST_LIFETIME_NS;
-        // What was retransmitted was kept, so a retransmission rules a cookie out.
-        let unknown = tcp.total_retrans > 0 || (before && !cookie);
-        return if unknown { Handshake::Unknown } else { Handshake::Cookie };
-    }
     match tcp.rto {
         _ if cookie => Handshake::Cookie,
+        // A request would have left its record, unless it is older than the session. A cookie that borrows
+        // the timestamp's bits looks the same, and spoils the sample.
+        _ if session.half_open => Handshake::Unknown,
         // Without a retransmission the first sample is SYN-ACK → final ACK.
         _ if tcp.total_retrans == 0 => known(u64::from(tcp.srtt_us) * 1_000, DurationSource::Srtt),
         // The timer's time is the handshake's only if every retransmission was the timer's.

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rustc_hash::FxHashMap;
+use tcp_trace_common::address::AF_INET;
 
 use super::connection::{Connection, Key};
 use crate::{endpoint::Endpoint, process::Owner};
@@ -39,9 +40,9 @@ impl Listeners {
     }
 
     /// The listener of a child with this local end, as the kernel picks it (`compute_score`,
-    /// `net/ipv4/inet_hashtables.c`): one bound to the address itself, or else to any of its family, or
-    /// else, for IPv4, a dual-stack one.
-    pub(super) fn find(&self, netns: Option<u32>, child: Endpoint) -> Option<Parent> {
+    /// `net/ipv4/inet_hashtables.c`): one bound to the address itself, or else to any of the child's family,
+    /// which is its listener's: an IPv4 peer of a dual-stack listener makes an IPv6 socket.
+    pub(super) fn find(&self, netns: Option<u32>, child: Endpoint, family: u16) -> Option<Parent> {
         let entries = self.0.get(&(netns, child.port))?;
         let bound_to = |address: IpAddr| {
             let mut matching =
@@ -52,8 +53,11 @@ impl Listeners {
             };
             Some(if matching.all(same) { first } else { Parent { owner: None, ..first } })
         };
-        let dual_stack = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-        let any = if child.address.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { dual_stack };
-        bound_to(child.address).or_else(|| bound_to(any)).or_else(|| bound_to(dual_stack))
+        let any = if family == AF_INET {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+        } else {
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+        };
+        bound_to(child.address).or_else(|| bound_to(any))
     }
 }

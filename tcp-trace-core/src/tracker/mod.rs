@@ -68,6 +68,8 @@ pub struct Tracker {
     settings: Settings,
     /// The recording's filter and the reader's own; both must accept.
     filters: Vec<Filter>,
+    /// Whether lost events are known to be ones that the filters accept.
+    counts_lost: bool,
     table: FxHashMap<Key, Connection>,
     listeners: Listeners,
     held: Held,
@@ -95,10 +97,12 @@ impl Tracker {
             .map(crate::filter::FilterSpec::compile)
             .collect::<Result<_, _>>()?;
         let started = session.started;
+        let counts_lost = session.filter.is_decided_in_kernel() && filter.is_empty();
         Ok(Self {
             session,
             settings,
             filters,
+            counts_lost,
             table: FxHashMap::default(),
             listeners: Listeners::default(),
             held: Held::new(settings.max_connections / 4),
@@ -227,12 +231,15 @@ impl Tracker {
         if !is_child_birth(event) {
             return None;
         }
-        let by_cookie = event.cookie.map(Key::Cookie).filter(|_| !event.peer.is_known());
-        by_cookie
-            .and_then(|key| self.table.get(&key))
-            .filter(|listener| listener.state == TcpState::Listen)
-            .map(|listener| listeners::Parent { local: listener.local, owner: listener.owner })
-            .or_else(|| self.listeners.find(event.netns, event.local))
+        match event.cookie {
+            // The listener's own: if that is not in the table, no other one is the parent.
+            Some(cookie) if !event.peer.is_known() => self
+                .table
+                .get(&Key::Cookie(cookie))
+                .filter(|listener| listener.state == TcpState::Listen)
+                .map(|listener| listeners::Parent { local: listener.local, owner: listener.owner }),
+            _ => self.listeners.find(event.netns, event.local, event.family),
+        }
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) fn report(tracker: &Tracker) -> Report {
             degradations: session.degradations.clone(),
         },
         loss: balance.loss(),
-        transitions: balance.transitions(),
+        transitions: balance.transitions(tracker.counts_lost),
         states: states(tracker),
         half_open: half_open(tracker),
         connect: connects(tracker),

@@ -14,8 +14,9 @@ use aya_ebpf::{
 
 use crate::maps::{REQUESTS, Request};
 
-/// `TCPHDR_SYN` (`include/net/tcp.h`).
+/// `TCPHDR_SYN` and `TCPHDR_ACK` (`include/net/tcp.h`).
 const TCP_FLAG_SYN: u32 = 0x02;
+const TCP_FLAG_ACK: u32 = 0x10;
 
 #[sock_ops]
 fn half_open(ctx: SockOpsContext) -> u32 {
@@ -24,10 +25,11 @@ fn half_open(ctx: SockOpsContext) -> u32 {
     if op == BPF_SOCK_OPS_TIMEOUT_INIT && full == 0 {
         remember(&ctx, 0);
     } else if op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB {
-        // SAFETY: as above. The packet is the SYN only for Fast Open, whose child exists at once and was
-        // never a queued request (`tcp_fastopen_create_child`, `net/ipv4/tcp_fastopen.c`).
+        // SAFETY: as above. The packet is a bare SYN only for Fast Open, whose child exists at once and was
+        // never a queued request (`tcp_fastopen_create_child`, `net/ipv4/tcp_fastopen.c`); a simultaneous open
+        // ends with a SYN-ACK or an ACK.
         let tcp_flags = unsafe { (*ctx.ops).skb_tcp_flags };
-        if tcp_flags & TCP_FLAG_SYN != 0 {
+        if tcp_flags & (TCP_FLAG_SYN | TCP_FLAG_ACK) == TCP_FLAG_SYN {
             remember(&ctx, 1);
         }
     }
@@ -41,5 +43,5 @@ fn remember(ctx: &SockOpsContext, fast_open: u64) {
     let (cookie, queued_ns) = unsafe { (bpf_get_socket_cookie(ctx.ops.cast()), bpf_ktime_get_ns()) };
     // Insertion into an LRU map fails only when another CPU holds the last free node for the moment; the
     // handshake's duration is unknown then, and reported so.
-    let _ = REQUESTS.insert(cookie, Request { queued_ns, fast_open }, 0);
+    let _ = REQUESTS.insert(cookie, Request { cookie, queued_ns, fast_open }, 0);
 }

@@ -15,7 +15,7 @@ use tcp_trace_common::{
 use crate::{
     emit::{self, Transition},
     kernel::{Task, TcpSock, bytes},
-    maps::{REQUESTS, global},
+    maps::{REQUESTS, Request, global},
 };
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -39,6 +39,9 @@ pub(super) fn record(ctx: &BtfTracePointContext, tcp: TcpSock, old: u8, new: u8)
     let (local_addr, peer_addr) = tcp.addresses(family);
     let (local_port, peer_port) = (tcp.local_port(), tcp.peer_port());
     let (netns, cgroup_id) = (tcp.netns(), tcp.cgroup_id());
+    let cookie = tcp.cookie();
+    // Before the filter and the buffer can fail, so that no request outlives its handshake.
+    let request = take_request(cookie, old, new);
     debug!(ctx, "set_state {} -> {} ports {} {}", old, new, local_port, peer_port);
     if global!(SETTINGS.filtering) != 0 {
         let (local_addr, peer_addr) = (bytes(local_addr), bytes(peer_addr));
@@ -61,7 +64,6 @@ pub(super) fn record(ctx: &BtfTracePointContext, tcp: TcpSock, old: u8, new: u8)
     }
     let mut entry = transition.reserve()?;
     let event = entry.as_mut_ptr();
-    let cookie = tcp.cookie();
     // SAFETY: `event` points to a reserved record of this type; the stores below fill every byte of it.
     unsafe {
         (*event).kind = kind::STATE_CHANGE;
@@ -85,7 +87,7 @@ pub(super) fn record(ctx: &BtfTracePointContext, tcp: TcpSock, old: u8, new: u8)
             | flags::HAS_TCP
             | if tcp.done() { flags::DONE } else { 0 }
             | rto(event, tcp)
-            | request(event, cookie, old, new)
+            | fill_request(event, request)
             | task(event, tcp);
     }
     transition.submit(entry);
@@ -107,30 +109,43 @@ unsafe fn rto(event: *mut StateChange, tcp: TcpSock) -> u32 {
     found
 }
 
-/// Fills when the request was queued, at the end of a passive handshake.
+/// The request that a passive handshake began with, at its end.
 #[inline(always)]
-unsafe fn request(event: *mut StateChange, cookie: u64, old: u8, new: u8) -> u32 {
-    // SAFETY: the caller's reserved record.
-    unsafe { (*event).request_ns = 0 };
+fn take_request(cookie: u64, old: u8, new: u8) -> Option<Request> {
     if global!(SETTINGS.half_open) == 0 || old != state::SYN_RECV || new == state::SYN_RECV {
-        return 0;
+        return None;
     }
-    // SAFETY: the entry is copied at once; another CPU can only touch it for the same socket.
-    let Some(request) = unsafe { REQUESTS.get(cookie) }.copied() else { return 0 };
+    // SAFETY: the entry is copied at once, and the copy's own key tells whether it is still this socket's.
+    let request = unsafe { REQUESTS.get(cookie) }.copied()?;
+    if request.cookie != cookie {
+        return None;
+    }
     // Only a miss is an error here, and a miss is what is wanted.
     let _ = REQUESTS.remove(cookie);
+    Some(request)
+}
+
+/// Fills when the request was queued.
+#[inline(always)]
+unsafe fn fill_request(event: *mut StateChange, request: Option<Request>) -> u32 {
+    let (queued_ns, found) = match request {
+        Some(Request { queued_ns, fast_open: 0, .. }) => (queued_ns, flags::HAS_REQUEST),
+        Some(Request { queued_ns, .. }) => (queued_ns, flags::HAS_REQUEST | flags::FAST_OPEN),
+        None => (0, 0),
+    };
     // SAFETY: the caller's reserved record.
-    unsafe { (*event).request_ns = request.queued_ns };
-    flags::HAS_REQUEST | if request.fast_open != 0 { flags::FAST_OPEN } else { 0 }
+    unsafe { (*event).request_ns = queued_ns };
+    found
 }
 
 /// Fills the task, if it is the socket's user.
 #[inline(always)]
 unsafe fn task(event: *mut StateChange, tcp: TcpSock) -> u32 {
-    let owned = tcp.owned();
+    let current = Task::current();
+    // A kernel thread holds the lock for somebody else: MPTCP, NFS.
+    let owned = tcp.owned() && !current.is_kernel_thread();
     let (mut tgid, mut tid, mut start, mut comm) = (0, 0, 0, [0; 2]);
     if owned {
-        let current = Task::current();
         let leader = current.group_leader();
         (tgid, tid) = (current.tgid(), current.tid());
         (start, comm) = (leader.start_ns(), leader.comm());

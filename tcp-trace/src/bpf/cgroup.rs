@@ -1,6 +1,12 @@
 //! The root of the cgroup2 hierarchy, which `half_open` attaches to.
 
-use std::{fs, path::PathBuf};
+use std::{fs, os::unix::fs::MetadataExt as _, path::PathBuf};
+
+/// Whether a cgroup2 directory is the root of the whole hierarchy: its inode number is 1 (`kernfs_create_root`,
+/// `fs/kernfs/dir.c`). In a cgroup namespace the mount looks like a root and holds only a part of the sockets.
+pub(super) fn is_root(directory: &fs::File) -> bool {
+    directory.metadata().is_ok_and(|metadata| metadata.ino() == 1)
+}
 
 /// Where the cgroup2 hierarchy is mounted, if it is.
 #[must_use]

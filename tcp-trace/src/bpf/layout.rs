@@ -37,6 +37,7 @@ pub fn offsets(btf: &Btf<'_>) -> Result<Offsets, String> {
         net_inum: "net.ns.inum", 4, Always;
         cgroup_kn: "cgroup.kn", 8, Always;
         kn_id: "kernfs_node.id", 8, Always;
+        task_flags: "task_struct.flags", 4, Always;
         task_pid: "task_struct.pid", 4, Always;
         task_tgid: "task_struct.tgid", 4, Always;
         task_group_leader: "task_struct.group_leader", 8, Always;

@@ -18,13 +18,16 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use tcp_trace_common::{
-    config::{Offsets, Settings},
+    config::{MISSING, Offsets, Settings},
     counters::Counters,
     event::StateChange,
     filter::Filter,
     nesting::Taken,
 };
-use tcp_trace_core::session::{Attach, Degradation};
+use tcp_trace_core::{
+    session::{Attach, Degradation},
+    time::Timestamp,
+};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::{cgroup, layout, tracefs};
@@ -66,6 +69,8 @@ pub struct Options {
 pub struct Attached {
     /// Which main hook it is.
     pub attach: Attach,
+    /// Just before it was attached.
+    pub started: Timestamp,
     /// Whether requests are watched from their SYN on.
     pub half_open: bool,
     /// What could not be had.
@@ -180,6 +185,11 @@ fn attach_tp_btf(options: &Options) -> anyhow::Result<Attached> {
     let raw = fs::read(KERNEL_BTF)
         .map_err(|error| anyhow!("no BTF of the running kernel: {KERNEL_BTF}: {error}"))?;
     let offsets = read_offsets(&raw)?;
+    if options.filter.cgroup_id != 0 && offsets.sk_cgroup == MISSING {
+        return Err(anyhow!(
+            "--cgroup needs a kernel of 5.15 or later, which keeps a socket's cgroup as a pointer"
+        ));
+    }
     let btf = Btf::parse(&raw, aya::Endianness::default()).context("reading the kernel's BTF")?;
     let mut object = load(options, &offsets, Some(&btf), true)?;
     let mut degradations = Vec::new();
@@ -189,13 +199,15 @@ fn attach_tp_btf(options: &Options) -> anyhow::Result<Attached> {
         Err(error) => degradations.push(no_half_open(&format!("{error:#}"))),
     }
     let half_open = !links.is_empty();
+    let started = host::monotonic();
     // The kernel calls them in the order in which they were attached, and their protocol relies on that.
     let (link, fd) = attach_btf_program(&mut object, "set_state", &btf)?;
     links.push(link);
     let (link, _) = attach_btf_program(&mut object, "set_state_nested", &btf)?;
     links.push(link);
     go_live(&mut object)?;
-    finish(object, options, Attach::TpBtf, fd, links, half_open, degradations)
+    let hook = Hook { attach: Attach::TpBtf, started, program_fd: fd, half_open, links };
+    finish(object, options, hook, degradations)
 }
 
 /// Loads and attaches one program; also returns its descriptor, which lives as long as the object.
@@ -229,6 +241,7 @@ fn attach_tracepoint(options: &Options, reason: Option<&anyhow::Error>) -> anyho
     program.load().map_err(|error| {
         unsupported(&format!("the kernel refuses the tracepoint program: {}{because}", load_failure(&error)))
     })?;
+    let started = host::monotonic();
     let link = tracefs::with_checked_layout(|| {
         let link = program.attach("sock", "inet_sock_set_state")?;
         Ok(program.take_link(link)?)
@@ -246,18 +259,27 @@ fn attach_tracepoint(options: &Options, reason: Option<&anyhow::Error>) -> anyho
         },
         no_half_open("it needs tp_btf, whose socket cookies join a request to its connection"),
     ];
-    finish(object, options, Attach::Tracepoint, fd, vec![Box::new(link)], false, degradations)
+    let links: Vec<Link> = vec![Box::new(link)];
+    let hook = Hook { attach: Attach::Tracepoint, started, program_fd: fd, half_open: false, links };
+    finish(object, options, hook, degradations)
+}
+
+/// What was attached.
+struct Hook {
+    attach: Attach,
+    started: Timestamp,
+    program_fd: i32,
+    half_open: bool,
+    links: Vec<Link>,
 }
 
 fn finish(
     mut object: Ebpf,
     options: &Options,
-    attach: Attach,
-    program_fd: i32,
-    links: Vec<Link>,
-    half_open: bool,
+    hook: Hook,
     mut degradations: Vec<Degradation>,
 ) -> anyhow::Result<Attached> {
+    let Hook { attach, started, program_fd, half_open, links } = hook;
     let take = |object: &mut Ebpf, name| {
         object.take_map(name).ok_or_else(|| anyhow!("the eBPF object has no map {name}"))
     };
@@ -267,6 +289,7 @@ fn finish(
     degradations.push(no_snapshot());
     Ok(Attached {
         attach,
+        started,
         half_open,
         degradations,
         ring,
@@ -331,6 +354,12 @@ fn read_offsets(raw: &[u8]) -> anyhow::Result<Offsets> {
 fn attach_half_open(object: &mut Ebpf) -> anyhow::Result<SockOpsLink> {
     let path = cgroup::mount_point().context("no cgroup2 hierarchy is mounted")?;
     let root = fs::File::open(&path).with_context(|| path.display().to_string())?;
+    if !cgroup::is_root(&root) {
+        return Err(anyhow!(
+            "{} is not the root of the cgroup2 hierarchy but a container's part of it",
+            path.display()
+        ));
+    }
     let program: &mut SockOps = program(object, "half_open")?;
     program.load().map_err(|error| anyhow!(load_failure(&error)))?;
     // Links are several by nature; asking for it by flag is EINVAL.
@@ -366,7 +395,8 @@ fn no_tp_btf(reason: &str) -> Degradation {
         feature: "tp_btf".into(),
         reason: format!(
             "{reason}; so owners are known only of sockets seen at connect() or listen(), and cookies, \
-             namespaces, cgroups, socket errors and TIME_WAIT are not known"
+             namespaces, cgroups, socket errors and TIME_WAIT are not known; and the kernel skips the program \
+             while another one is at work on that CPU, which it counts since 6.7 only"
         ),
         remedy: Some("a kernel of 5.12 or later with CONFIG_DEBUG_INFO_BTF".into()),
     }

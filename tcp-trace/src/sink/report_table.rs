@@ -5,7 +5,7 @@
 use comfy_table::{CellAlignment, Table, presets};
 use tcp_trace_core::{
     endpoint::Endpoint,
-    process::{Comm, OwnerSource},
+    process::{Comm, OwnerSource, printable},
     report::{CloseWaitProcess, Connect, Loss, PeerCount, ProcessIdentity, Report, Socket, TimeWait},
     session::Degradation,
 };
@@ -43,7 +43,12 @@ fn head(report: &Report) -> String {
     let Report { host, window, source, loss, .. } = report;
     let start = window.start.timestamp().strftime("%Y-%m-%d %H:%M:%S");
     let lines = [
-        format!("{}, Linux {}, from {start} UTC for {:.1} s", host.name, host.kernel, window.seconds),
+        format!(
+            "{}, Linux {}, from {start} UTC for {:.1} s",
+            printable(&host.name),
+            printable(&host.kernel),
+            window.seconds
+        ),
         format!("Traced by {}", source.tiers.join(", ")),
         balance(loss),
     ];
@@ -301,7 +306,7 @@ fn degradations(report: &Report) -> String {
     let text = |degradation: &Degradation| {
         let Degradation { feature, reason, remedy } = degradation;
         let remedy = remedy.as_ref().map(|remedy| format!(" To get it: {remedy}.")).unwrap_or_default();
-        wrapped(&format!("{feature}: {reason}.{remedy}"), "  ", WIDTH)
+        wrapped(&printable(&format!("{feature}: {reason}.{remedy}")), "  ", WIDTH)
     };
     format!("Not available in this run\n{}", report.source.degradations.iter().map(text).collect::<String>())
 }
