@@ -54,7 +54,7 @@ const CLIENT_FIRST: [(&str, &str); 11] = [
 fn assert_counts(report: &Value, connections: u64, listeners: u64) {
     for (old, new) in CLIENT_FIRST {
         let expected = if (old, new) == ("LISTEN", "CLOSE") { listeners } else { connections };
-        assert_eq!(count(report, old, new), expected, "{old} > {new}");
+        assert_eq!(count(report, old, new), expected, "{old} > {new}: {}", report["transitions"]);
     }
     assert_eq!(count(report, "CLOSE", "LISTEN"), listeners);
     let kinds = report["transitions"].as_array().unwrap().len();
@@ -130,7 +130,7 @@ fn the_tracepoint_counts_as_exactly() {
 fn full_churn_loses_nothing() {
     let ns = NetNs::new().unwrap();
     let tracer = Tracer::start(&["report", "--json", "--strict", "--netns", &ns.inum().to_string()]);
-    let churn = churn_for(&ns, Duration::from_secs(5), &ChurnPlan::default()).unwrap();
+    let churn = churn_for(&ns, Duration::from_secs(3), &ChurnPlan::default()).unwrap();
     let report = tracer.report();
     assert_whole(&report);
     assert_counts(&report, churn.connections, churn.listeners.into());
