@@ -34,14 +34,12 @@ fn main() -> ExitCode {
         ("helpers", helpers::TESTS),
         ("workloads", workloads::TESTS),
     ];
-    let mut trials: Vec<Trial> = groups
+    let trials: Vec<Trial> = groups
         .iter()
         .flat_map(|(group, tests)| {
             tests.iter().map(move |(name, test)| trial(format!("{group}::{name}"), *test))
         })
         .collect();
-    // Only measures: run with `--ignored`.
-    trials.push(trial("workloads::rates".into(), workloads::rates).with_ignored_flag(true));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
