@@ -13,9 +13,10 @@ pub(crate) fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-/// `measured` ns lies within 1 ms of `wanted`.
+/// `measured` is `wanted`, never less, and not much more: a busy hypervisor may take the virtual CPU away for a
+/// while.
 #[track_caller]
 pub(crate) fn assert_about(measured_ns: u64, wanted: Duration) {
-    let off = Duration::from_nanos(measured_ns).abs_diff(wanted);
-    assert!(off < ms(1), "{measured_ns} ns instead of {wanted:?}");
+    let measured = Duration::from_nanos(measured_ns);
+    assert!(measured + ms(1) > wanted && measured < wanted + ms(100), "{measured:?} instead of {wanted:?}");
 }
