@@ -75,7 +75,7 @@ fn syn_acks_are_repeated() -> io::Result<()> {
     // At 1 s and 3 s, the kernel's timers being up to some ms late.
     assert!(handshake.retransmitted_syn_acks() >= 2, "{handshake:?}");
     let first = handshake.repeated_syn_ack_ns[0] - handshake.syn_ack_ns;
-    assert!((1_000_000_000..1_100_000_000).contains(&first), "{first}");
+    assert!((1_000_000_000..1_400_000_000).contains(&first), "{first}");
     Ok(())
 }
 
@@ -118,7 +118,7 @@ fn syn_then_silence_or_rst() -> io::Result<()> {
     let sent_ns = silent.send_syn()?;
     silent.expect_syn_ack(PATIENCE)?;
     let repeated = silent.expect_syn_ack(PATIENCE)?;
-    assert!((1_000_000_000..1_100_000_000).contains(&(repeated.time_ns - sent_ns)));
+    assert!((1_000_000_000..1_400_000_000).contains(&(repeated.time_ns - sent_ns)));
     sleep_until(sent_ns + 3_300_000_000);
     sock::wait_state(&world.ns, SERVER, PEER, None, SHORT)
 }

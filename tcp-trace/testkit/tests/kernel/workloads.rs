@@ -48,7 +48,7 @@ fn exact_counts() -> io::Result<()> {
 fn exact_duration() -> io::Result<()> {
     let ns = NetNs::new()?;
     let done = churn_for(&ns, ms(300), &ChurnPlan::default())?;
-    assert!(done.elapsed >= ms(300) && done.elapsed < ms(600), "{:?}", done.elapsed);
+    assert!(done.elapsed >= ms(300) && done.elapsed < ms(2_000), "{:?}", done.elapsed);
     assert!(done.connections > 100, "{done:?}");
     assert_kernel_agrees(&ns, done.connections)
 }
