@@ -158,7 +158,8 @@ pub struct ReportArgs {
     /// Which sockets
     #[command(flatten)]
     pub filter: FilterArgs,
-    /// Report each time this has passed, on what happened since the last report
+    /// Report each time this has passed, on what happened since the last report; of a recording, at the readings of
+    /// the kernel's counters that it holds (one a second, or at the interval that it was made with)
     #[arg(long, value_name = "D", value_parser = units::duration)]
     pub interval: Option<Duration>,
     /// A socket lingers when it is in CLOSE_WAIT for longer than this
