@@ -29,30 +29,37 @@
 //!   (or `failed errno= at_ns= end_ns=`), then `ready`. Takes `close [count=]` and `reset [count=]` (oldest
 //!   first; says `closed local= at_ns= end_ns=` for each), `send bytes=` on each, `shutdown` of each (FIN, kept open), all
 //!   answered with `done` at their end.
+//! - `crowd`: `count=` idle loopback connections, `port=` of its listener. Has both ends of each. Says `listening`,
+//!   then `ready`.
+//! - `owners-server` and `owners-client`: processes that hand sockets to each other and log who has them; see the
+//!   source of `helper/owners.rs`, and [`crate::truth`] for what uses them.
 //!
 //! Every role takes `quit`, and ends at the end of its stdin.
 
 mod client;
+mod crowd;
 mod line;
+mod owners;
 mod role;
 mod server;
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 pub use line::Line;
+pub(crate) use owners::io_uring_is_allowed;
 pub use role::run_if_helper;
 
 use crate::netns::NetNs;
 
 /// Names the role in the helper's environment.
-const ROLE_VARIABLE: &str = "TCP_TRACE_TESTKIT_ROLE";
+pub(crate) const ROLE_VARIABLE: &str = "TCP_TRACE_TESTKIT_ROLE";
 
 /// A helper process; killed and reaped when dropped.
 ///
@@ -75,22 +82,27 @@ impl Helper {
     /// When the process cannot be made. An unknown role or argument shows at the first [`Helper::expect`].
     pub fn spawn(ns: &NetNs, role: &str, arguments: &[&str]) -> io::Result<Self> {
         let comm = arguments.iter().find_map(|argument| argument.strip_prefix("comm=")).unwrap_or(role);
-        let comm: String = comm.chars().take(15).collect();
         let mut command = Command::new("/proc/self/exe");
-        command.arg0(&comm).args(arguments).env(ROLE_VARIABLE, role);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        // SAFETY: between fork and exec the hook makes one system call; it allocates and locks nothing.
-        unsafe { command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?)) };
-        let mut child = ns.command(&mut command)?;
+        command.arg0(short(comm)).args(arguments).env(ROLE_VARIABLE, role);
+        Self::over(ns.command(prepare(&mut command))?, comm)
+    }
+
+    /// A helper that was started already, by a command from [`prepare`].
+    pub(crate) fn over(mut child: Child, comm: &str) -> io::Result<Self> {
         let (sender, lines) = channel();
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-        let helper = Self { child, stdin, lines, unread: VecDeque::new(), comm };
+        let helper = Self { child, stdin, lines, unread: VecDeque::new(), comm: short(comm) };
         if let Some(stdout) = stdout {
             std::thread::Builder::new()
                 .name("helper-lines".into())
                 .spawn(move || forward_lines(stdout, &sender))?;
         }
         Ok(helper)
+    }
+
+    /// How it has ended, if it has.
+    pub(crate) fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.child.try_wait()
     }
 
     /// The process id, as seen here.
@@ -156,6 +168,28 @@ impl Helper {
         if status.success() { Ok(()) } else { Err(io::Error::other(format!("{}: {status}", self.comm))) }
     }
 
+    /// Closes the helper's stdin, waits for its end, and returns every line that nobody has asked for.
+    ///
+    /// # Errors
+    /// Its own error; `TimedOut`; when it ends with a failure.
+    pub fn finish_with_lines(mut self, timeout: Duration) -> io::Result<Vec<Line>> {
+        self.stdin = None;
+        let end = Instant::now() + timeout;
+        let mut lines: Vec<Line> = self.unread.drain(..).collect();
+        loop {
+            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(line) => lines.push(line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(reason) => return Err(self.silence("at its end", reason)),
+            }
+        }
+        if let Some(line) = lines.iter().find(|line| line.verb() == "error") {
+            return Err(io::Error::other(format!("{}: {line}", self.comm)));
+        }
+        self.finish()?;
+        Ok(lines)
+    }
+
     /// Kills it (SIGKILL) and reaps it: its sockets are closed by the kernel.
     ///
     /// # Errors
@@ -171,6 +205,18 @@ impl Drop for Helper {
         // Already reaped after `finish` or `kill`: `Child` remembers that and signals nobody else.
         let _ = self.kill();
     }
+}
+
+/// Gives a command the pipes that we speak through, and an end with the thread that starts it.
+pub(crate) fn prepare(command: &mut Command) -> &mut Command {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    // SAFETY: between fork and exec the hook makes one system call; it allocates and locks nothing.
+    unsafe { command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?)) }
+}
+
+/// As much as the kernel keeps of a name.
+fn short(comm: &str) -> String {
+    comm.chars().take(15).collect()
 }
 
 /// Ends with the helper's stdout or with the `Helper`.

@@ -5,8 +5,12 @@ use std::ffi::{c_char, c_int, c_short};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
+
+/// How long a kernel worker may take to make a new IPv6 address usable.
+const USABLE: Duration = Duration::from_secs(5);
 
 /// An `ifreq` that names the interface; its union holds zero flags.
 ///
@@ -69,7 +73,7 @@ pub(crate) fn set_ipv4(name: &str, address: Ipv4Addr, prefix: u8) -> io::Result<
     Ok(())
 }
 
-/// `ip -6 addr add ADDR/PREFIX dev NAME`.
+/// `ip -6 addr add ADDR/PREFIX dev NAME`; returns when the address can be used.
 pub(crate) fn set_ipv6(name: &str, address: Ipv6Addr, prefix: u8) -> io::Result<()> {
     let socket = datagram_socket(AddressFamily::INET6)?;
     let index = netdevice::name_to_index(&socket, name)?;
@@ -79,5 +83,25 @@ pub(crate) fn set_ipv6(name: &str, address: Ipv6Addr, prefix: u8) -> io::Result<
         ifr6_ifindex: c_int::try_from(index).map_err(io::Error::other)?,
     };
     // SAFETY: on an AF_INET6 socket SIOCSIFADDR reads an in6_ifreq.
-    unsafe { ioctl(&socket, libc::SIOCSIFADDR, &mut ifr) }
+    unsafe { ioctl(&socket, libc::SIOCSIFADDR, &mut ifr) }?;
+    // Even without duplicate address detection a kernel worker (`addrconf_dad_work`, net/ipv6/addrconf.c) has to
+    // take the mark away that lets nobody bind to it.
+    let deadline = Instant::now() + USABLE;
+    while is_tentative(address)? {
+        if Instant::now() > deadline {
+            let text = format!("{address} on {name}: still tentative after {USABLE:?}");
+            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+/// A line of `if_inet6`: address, index, prefix length, scope and flags in hex, name.
+fn is_tentative(address: Ipv6Addr) -> io::Result<bool> {
+    let digits = format!("{:032x}", address.to_bits());
+    let text = std::fs::read_to_string("/proc/thread-self/net/if_inet6")?;
+    let line = text.lines().find(|line| line.starts_with(&digits));
+    let flags = line.and_then(|line| u32::from_str_radix(line.split_ascii_whitespace().nth(4)?, 16).ok());
+    Ok(flags.is_none_or(|flags| flags & libc::IFA_F_TENTATIVE != 0))
 }

@@ -13,7 +13,11 @@
 //! | [`sock`] | the kernel's side: listeners with options, `TCP_INFO`, socket tables, counters |
 //! | [`world`] | a namespace with a device and a peer, ready to use |
 //! | [`workload`] | bounded connect/accept/close churn on loopback |
+//! | [`truth`] | processes that hand their sockets to each other, and the truth about each socket |
+//! | [`leak`] | CLOSE_WAIT sockets of every kind, and crowds of idle ones |
 //! | [`helper`] | separate processes with their own pid and comm, driven over pipes |
+//! | [`scale`] | smaller loads for slower machines |
+//! | [`container`] | a helper as the process of a real container |
 //! | [`clock`] | `CLOCK_MONOTONIC`, the tracer's clock |
 //!
 //! # A client that lets the server wait 300 ms for its final ACK
@@ -40,16 +44,21 @@
 //! Errors are `io::Error`s that say what was awaited; a timeout is always `ErrorKind::TimedOut`.
 
 pub mod clock;
+pub mod container;
 pub mod helper;
 mod iface;
+pub mod leak;
 pub mod netns;
 pub mod packet;
 pub mod peer;
+pub mod scale;
 pub mod sock;
+pub mod truth;
 pub mod tun;
 pub mod workload;
 pub mod world;
 
+pub use container::Container;
 pub use helper::Helper;
 pub use netns::{NetNs, require_root};
 pub use packet::{Flags, Segment};

@@ -44,6 +44,16 @@ impl NetNs {
         Ok(Self { fd: Arc::new(fd), inum })
     }
 
+    /// The namespace that a process is in.
+    ///
+    /// # Errors
+    /// When there is no such process, or it may not be looked at.
+    pub fn of_process(pid: u32) -> io::Result<Self> {
+        let fd: OwnedFd = File::open(format!("/proc/{pid}/ns/net"))?.into();
+        let inum = u32::try_from(rustix::fs::fstat(&fd)?.st_ino).map_err(io::Error::other)?;
+        Ok(Self { fd: Arc::new(fd), inum })
+    }
+
     /// The namespace's inode number: what `readlink /proc/PID/ns/net` shows and BPF reads as `ns.inum`.
     #[must_use]
     pub fn inum(&self) -> u32 {

@@ -324,5 +324,6 @@ fn flags_of(tcp: &TcpSlice<'_>) -> Flags {
     set.into_iter().filter(|(on, _)| *on).fold(Flags::NONE, |all, (_, flag)| all | flag)
 }
 
+mod icmp;
 #[cfg(test)]
 mod tests;

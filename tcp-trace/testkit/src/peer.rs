@@ -6,6 +6,7 @@
 
 mod closing;
 mod conn;
+mod flood;
 mod handshake;
 mod wire;
 
@@ -19,6 +20,7 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, eventfd};
 
 pub use conn::{Conn, ConnOptions};
+pub use flood::{Flood, clients_of};
 pub use handshake::{Handshake, HandshakePlan};
 pub use wire::Received;
 use wire::Wire;

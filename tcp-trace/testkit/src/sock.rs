@@ -3,6 +3,8 @@
 //! Functions without a [`NetNs`] argument act in the calling thread's namespace: call them through
 //! [`NetNs::run`].
 
+mod destroy;
+
 use std::collections::HashMap;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
@@ -11,6 +13,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
+
+pub use destroy::destroy;
 
 use crate::netns::{NetNs, about};
 

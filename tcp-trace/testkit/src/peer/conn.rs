@@ -94,6 +94,12 @@ impl Conn {
         self.remote
     }
 
+    /// Whether the kernel's SYN (or SYN-ACK) has been received.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        self.awaited.is_some()
+    }
+
     fn pair(&self) -> Pair {
         (self.local, self.remote)
     }
@@ -212,6 +218,24 @@ impl Conn {
             return self.send_raw(Flags::RST_ACK, 0, self.awaited.unwrap_or(0), &[]);
         }
         self.send_raw(Flags::RST, self.next_seq, 0, &[])
+    }
+
+    /// Answers the kernel's SYN as a router without a route does: ICMP host unreachable, which gives the attempt up.
+    ///
+    /// # Errors
+    /// `InvalidInput` for IPv6; what the TUN device says.
+    pub fn send_unreachable(&self) -> io::Result<u64> {
+        let segment = Segment {
+            src: self.remote,
+            dst: self.local,
+            seq: self.awaited.unwrap_or(0).wrapping_sub(1),
+            ack: 0,
+            flags: Flags::SYN,
+            window: 0,
+            options: TcpOptions::default(),
+            payload: Vec::new(),
+        };
+        self.wire.send_bytes(&segment.unreachable(self.local)?)
     }
 
     /// The next segment, or `None` after `timeout`.

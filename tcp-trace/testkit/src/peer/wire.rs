@@ -50,9 +50,13 @@ impl Wire {
 
     /// Sends and returns the moment just before.
     pub(super) fn send(&self, segment: &Segment) -> io::Result<u64> {
-        let bytes = segment.to_bytes()?;
+        self.send_bytes(&segment.to_bytes()?)
+    }
+
+    /// Sends an IP packet and returns the moment just before.
+    pub(super) fn send_bytes(&self, packet: &[u8]) -> io::Result<u64> {
         let time_ns = monotonic_ns();
-        self.tun.write(&bytes)?;
+        self.tun.write(packet)?;
         Ok(time_ns)
     }
 

@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("reset_in_any_state", reset_in_any_state),
     ("unread_data_and_aborts", unread_data_and_aborts),
     ("disconnect", disconnect),
+    ("destroyed_from_outside", destroyed_from_outside),
 ];
 
 fn table_shows(world: &World, conn: &Conn, state: Option<TcpState>) -> io::Result<()> {
@@ -122,5 +123,16 @@ fn disconnect() -> io::Result<()> {
     conn.expect(Flags::RST, PATIENCE)?;
     assert_eq!(sock::tcp_state(&stream)?, TcpState::Close);
     assert_eq!(sock::cookie(&stream)?, cookie);
+    Ok(())
+}
+
+fn destroyed_from_outside() -> io::Result<()> {
+    let world = World::new()?;
+    let (mut conn, mut stream) = world.connected()?;
+    world.ns.run(|| sock::destroy(conn.remote(), conn.local()))?;
+    assert_eq!(conn.expect(Flags::FIN, PATIENCE).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionAborted);
+    let again = world.ns.run(|| sock::destroy(conn.remote(), conn.local())).unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::NotFound);
     Ok(())
 }

@@ -4,10 +4,13 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed, which is meant")]
 
 mod closing;
+mod floods;
 mod handshakes;
 mod helpers;
 mod isolation;
 mod kernel_clients;
+mod leaks;
+mod truths;
 mod util;
 mod workloads;
 
@@ -26,13 +29,16 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Times are measured: tests at the same time would disturb each other.
     arguments.test_threads.get_or_insert(1);
-    let groups: [(&str, &[(&str, Test)]); 6] = [
+    let groups: [(&str, &[(&str, Test)]); 9] = [
         ("isolation", isolation::TESTS),
         ("handshakes", handshakes::TESTS),
         ("kernel_clients", kernel_clients::TESTS),
         ("closing", closing::TESTS),
         ("helpers", helpers::TESTS),
         ("workloads", workloads::TESTS),
+        ("floods", floods::TESTS),
+        ("truths", truths::TESTS),
+        ("leaks", leaks::TESTS),
     ];
     let trials: Vec<Trial> = groups
         .iter()
