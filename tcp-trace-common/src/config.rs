@@ -25,6 +25,10 @@ pub struct Offsets {
     pub skc_v6_rcv_saddr: u32,
     /// `sock_common.skc_dport`
     pub skc_dport: u32,
+    /// `sock_common.skc_num`
+    pub skc_num: u32,
+    /// `sock_common.skc_cookie`
+    pub skc_cookie: u32,
     /// `sock_common.skc_net.net`
     pub skc_net: u32,
     /// `sock.sk_lock.owned`
@@ -35,6 +39,12 @@ pub struct Offsets {
     pub sk_err: u32,
     /// `sock.sk_cgrp_data.cgroup`, or [`MISSING`] (before 5.15 it is a tagged word, not a pointer).
     pub sk_cgroup: u32,
+    /// `sock.sk_cgrp_data.val`, the tagged word of before, or [`MISSING`].
+    pub sk_cgroup_word: u32,
+    /// `sock.sk_socket`
+    pub sk_socket: u32,
+    /// `sock.sk_lingertime`
+    pub sk_lingertime: u32,
     /// `inet_sock.inet_sport`
     pub inet_sport: u32,
     /// `tcp_sock.srtt_us`
@@ -45,6 +55,14 @@ pub struct Offsets {
     pub total_rto: u32,
     /// `tcp_sock.total_rto_time`, or [`MISSING`] before 6.7.
     pub total_rto_time: u32,
+    /// `tcp_sock.rcv_nxt`
+    pub rcv_nxt: u32,
+    /// `tcp_sock.copied_seq`
+    pub copied_seq: u32,
+    /// `tcp_sock.bytes_received`
+    pub bytes_received: u32,
+    /// `tcp_sock.bytes_acked`
+    pub bytes_acked: u32,
     /// `net.ns.inum`
     pub net_inum: u32,
     /// `cgroup.kn`
@@ -63,6 +81,36 @@ pub struct Offsets {
     pub task_start: u32,
     /// `task_struct.comm`
     pub task_comm: u32,
+    /// `sock_common.skc_listener`, of a half-open request. From here on: members that only optional programs need.
+    pub skc_listener: u32,
+    /// `sock_common.skc_state`
+    pub skc_state: u32,
+    /// `sock_common.skc_refcnt`
+    pub skc_refcnt: u32,
+    /// `sock.sk_ack_backlog`
+    pub sk_ack_backlog: u32,
+    /// `sock.sk_max_ack_backlog`
+    pub sk_max_ack_backlog: u32,
+    /// `request_sock.rsk_timer`
+    pub rsk_timer: u32,
+    /// `timer_list.entry.pprev`
+    pub timer_pprev: u32,
+    /// `request_sock.num_timeout`, in bits: it is a bit field of 7.
+    pub num_timeout_bit: u32,
+    /// `inet_request_sock.acked`, in bits: it is a bit field of 1.
+    pub acked_bit: u32,
+    /// `tcp_request_sock.snt_synack`
+    pub snt_synack: u32,
+    /// `socket.sk`
+    pub socket_sk: u32,
+    /// `file.f_inode`
+    pub file_inode: u32,
+    /// `file.private_data`
+    pub file_private: u32,
+    /// `inode.i_mode`
+    pub inode_mode: u32,
+    /// `inode.i_ino`
+    pub inode_number: u32,
 }
 
 impl Offsets {
@@ -74,16 +122,25 @@ impl Offsets {
         skc_v6_daddr: MISSING,
         skc_v6_rcv_saddr: MISSING,
         skc_dport: MISSING,
+        skc_num: MISSING,
+        skc_cookie: MISSING,
         skc_net: MISSING,
         sk_lock_owned: MISSING,
         sk_flags: MISSING,
         sk_err: MISSING,
         sk_cgroup: MISSING,
+        sk_cgroup_word: MISSING,
+        sk_socket: MISSING,
+        sk_lingertime: MISSING,
         inet_sport: MISSING,
         srtt_us: MISSING,
         total_retrans: MISSING,
         total_rto: MISSING,
         total_rto_time: MISSING,
+        rcv_nxt: MISSING,
+        copied_seq: MISSING,
+        bytes_received: MISSING,
+        bytes_acked: MISSING,
         net_inum: MISSING,
         cgroup_kn: MISSING,
         kn_id: MISSING,
@@ -93,6 +150,21 @@ impl Offsets {
         task_group_leader: MISSING,
         task_start: MISSING,
         task_comm: MISSING,
+        skc_listener: MISSING,
+        skc_state: MISSING,
+        skc_refcnt: MISSING,
+        sk_ack_backlog: MISSING,
+        sk_max_ack_backlog: MISSING,
+        rsk_timer: MISSING,
+        timer_pprev: MISSING,
+        num_timeout_bit: MISSING,
+        acked_bit: MISSING,
+        snt_synack: MISSING,
+        socket_sk: MISSING,
+        file_inode: MISSING,
+        file_private: MISSING,
+        inode_mode: MISSING,
+        inode_number: MISSING,
     };
 }
 
@@ -107,4 +179,9 @@ pub struct Settings {
     pub half_open: u32,
     /// 1 when a filter is set.
     pub filtering: u32,
+    /// 1 when `tp_btf` programs may call `bpf_get_socket_cookie` (first kernel: 5.12); otherwise the cookie is
+    /// read from the socket, where it stands once something else has asked for it.
+    pub cookie_helper: u32,
+    /// 1 when `bpf_get_current_task_btf` exists (first kernel: 5.11).
+    pub task_btf: u32,
 }

@@ -36,6 +36,8 @@ pub struct Counters {
     pub emitted: u64,
     /// Seen by `set_state_nested`, because the kernel skipped `set_state` (see [`crate::nesting`]).
     pub rescued: u64,
+    /// Records of other kinds than transitions for which the ring buffer had no room.
+    pub side_lost: u64,
 }
 
 impl Counters {
@@ -46,11 +48,12 @@ impl Counters {
         lost: [0; TRANSITIONS],
         emitted: 0,
         rescued: 0,
+        side_lost: 0,
     };
 
     /// Adds another CPU's counters.
     pub fn add(&mut self, other: &Self) {
-        let Self { seen, filtered, lost, emitted, rescued } = other;
+        let Self { seen, filtered, lost, emitted, rescued, side_lost } = other;
         for (sums, terms) in [(&mut self.seen, seen), (&mut self.filtered, filtered), (&mut self.lost, lost)]
         {
             for (sum, term) in sums.iter_mut().zip(terms) {
@@ -59,6 +62,7 @@ impl Counters {
         }
         self.emitted += emitted;
         self.rescued += rescued;
+        self.side_lost += side_lost;
     }
 }
 

@@ -6,6 +6,30 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub mod kind {
     /// A [`super::StateChange`].
     pub const STATE_CHANGE: u16 = 1;
+    /// A [`super::SocketUse`].
+    pub const SOCKET_USE: u16 = 2;
+    /// A [`super::RequestChange`].
+    pub const REQUEST_CHANGE: u16 = 3;
+}
+
+/// Values of [`SocketUse::how`].
+pub mod socket_use {
+    /// `accept()` returned the socket to this task.
+    pub const ACCEPT: u16 = 1;
+    /// The first read of data from an accepted socket.
+    pub const READ: u16 = 2;
+    /// The last holder closed a socket whose connection had ended before, by a reset or a timeout.
+    pub const CLOSE: u16 = 3;
+}
+
+/// Values of [`RequestChange::what`].
+pub mod request_change {
+    /// The SYN-ACK was sent once more: by the timer, or because the client repeated its SYN.
+    pub const RETRANSMIT: u16 = 1;
+    /// The request's timer gave it up.
+    pub const EXPIRED: u16 = 2;
+    /// The request was dropped: by a reset, by an ICMP error, with its listener.
+    pub const DROPPED: u16 = 3;
 }
 
 /// Bits of [`StateChange::flags`].
@@ -29,6 +53,21 @@ pub mod flags {
     pub const FAST_OPEN: u32 = 1 << 6;
     /// `comm` is a thread's name and not its process's: the group leader could not be read.
     pub const THREAD_COMM: u32 = 1 << 7;
+    /// The socket has no file: it was not accepted yet, or its last holder has closed it (`sk_socket` is NULL).
+    pub const NO_FILE: u32 = 1 << 8;
+    /// `SO_LINGER` is on with a time of 0: `close()` resets.
+    pub const LINGER_ZERO: u32 = 1 << 9;
+    /// The kernel has made a time-wait socket of this one (`inet_twsk_alloc`), in TIME_WAIT.
+    pub const TIME_WAIT: u32 = 1 << 10;
+    /// The same, in FIN_WAIT2: its program has closed it and the peer has not closed yet.
+    pub const TIME_WAIT_ORPHAN: u32 = 1 << 11;
+    /// Whether there is a time-wait socket is known for certain: [`TIME_WAIT`] and [`TIME_WAIT_ORPHAN`] are to be
+    /// trusted, also when both are absent.
+    pub const TIME_WAIT_KNOWN: u32 = 1 << 12;
+    /// The request was seen by fentry rather than by sock_ops.
+    pub const REQUEST_BY_FENTRY: u32 = 1 << 13;
+    /// `bytes_received`, `bytes_acked` and `unread` were read: at `… → CLOSE`, and of nothing but connections.
+    pub const HAS_BYTES: u32 = 1 << 14;
 }
 
 /// One call of the tracepoint `sock:inet_sock_set_state` for a TCP socket.
@@ -85,5 +124,78 @@ pub struct StateChange {
     /// `tcp_sock.total_rto`.
     pub total_rto: u16,
     /// Always 0.
-    pub reserved: [u16; 3],
+    pub reserved: u16,
+    /// `rcv_nxt - copied_seq`: bytes received and not read, the FIN counting as one; see [`flags::HAS_BYTES`].
+    pub unread: u32,
+    /// `tcp_sock.bytes_received`.
+    pub bytes_received: u64,
+    /// `tcp_sock.bytes_acked`: bytes sent and acknowledged.
+    pub bytes_acked: u64,
+}
+
+/// A task that used a socket which it had not opened: its owner, of an accepted one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct SocketUse {
+    /// [`kind::SOCKET_USE`].
+    pub kind: u16,
+    /// A value of [`socket_use`].
+    pub how: u16,
+    /// [`flags::THREAD_COMM`] or nothing.
+    pub flags: u32,
+    /// `bpf_ktime_get_ns()`.
+    pub time_ns: u64,
+    /// Socket cookie.
+    pub cookie: u64,
+    /// Address of the `struct sock`.
+    pub skaddr: u64,
+    /// As in [`StateChange`].
+    pub process_start_ns: u64,
+    /// Process id.
+    pub tgid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// Name, as in [`StateChange`].
+    pub comm: [u8; 16],
+}
+
+/// Something happened to a half-open request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct RequestChange {
+    /// [`kind::REQUEST_CHANGE`].
+    pub kind: u16,
+    /// A value of [`request_change`].
+    pub what: u16,
+    /// Network namespace, by inode number; 0 unknown.
+    pub netns: u32,
+    /// `bpf_ktime_get_ns()`.
+    pub time_ns: u64,
+    /// Cookie of the request, which its connection will have; 0 unknown.
+    pub cookie: u64,
+    /// Cookie of the listener; 0 unknown.
+    pub listener_cookie: u64,
+    /// `snt_synack`: when the first SYN-ACK was sent, CLOCK_MONOTONIC ns, to the microsecond; 0 unknown.
+    pub sent_ns: u64,
+    /// Local address.
+    pub local_addr: [u8; 16],
+    /// Peer address.
+    pub peer_addr: [u8; 16],
+    /// Local port in host order.
+    pub local_port: u16,
+    /// Peer port in host order.
+    pub peer_port: u16,
+    /// The listener's family.
+    pub family: u16,
+    /// `num_timeout`: how often the SYN-ACK's timer has fired.
+    pub timeouts: u16,
+    /// The listener's `sk_ack_backlog`: connections that wait to be accepted.
+    pub accept_queue: u32,
+    /// The listener's `sk_max_ack_backlog`: the queue is full when `accept_queue` is larger. 0 unknown.
+    pub accept_limit: u32,
+    /// 1 when the client's final ACK came and was turned away (`inet_request_sock.acked`): a full accept queue, or
+    /// TCP_DEFER_ACCEPT.
+    pub acked: u32,
+    /// Always 0.
+    pub reserved: u32,
 }

@@ -12,6 +12,9 @@ use crate::{address, state};
 /// Ports that one list may hold. Bounded, because the kernel program walks the list without a loop.
 pub const MAX_PORTS: usize = 16;
 
+/// Cgroups that a filter may hold: a container's own, and those in it.
+pub const MAX_CGROUPS: usize = 16;
+
 /// Bits of [`Filter::families`].
 pub mod family {
     /// IPv4, v4-mapped addresses of dual-stack sockets included.
@@ -24,8 +27,8 @@ pub mod family {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Filter {
-    /// Cgroup id of the socket.
-    pub cgroup_id: u64,
+    /// Cgroup ids of the socket, any of them; unused places hold 0.
+    pub cgroup_ids: [u64; MAX_CGROUPS],
     /// Process id (tgid) of the owner.
     pub pid: u32,
     /// Network namespace, by inode number.
@@ -102,7 +105,7 @@ impl Verdict {
 impl Filter {
     /// Lets everything through.
     pub const NONE: Self = Self {
-        cgroup_id: 0,
+        cgroup_ids: [0; MAX_CGROUPS],
         pid: 0,
         netns: 0,
         families: 0,
@@ -116,12 +119,28 @@ impl Filter {
     #[inline(always)]
     #[must_use]
     pub fn judge(&self, subject: &Subject<'_>) -> Verdict {
-        exact(self.cgroup_id, subject.cgroup_id)
+        self.judge_cgroup(subject)
             .and(exact(u64::from(self.netns), u64::from(subject.netns)))
             .and(exact(u64::from(self.pid), u64::from(subject.pid)))
             .and(self.judge_family(subject))
             .and(port(self.local_count, &self.local_ports, subject.local_port))
             .and(self.judge_peer_port(subject))
+    }
+
+    #[inline(always)]
+    fn judge_cgroup(&self, subject: &Subject<'_>) -> Verdict {
+        let [first, ..] = self.cgroup_ids;
+        if first == 0 {
+            return Verdict::Accept;
+        }
+        if subject.cgroup_id == 0 {
+            return Verdict::Defer;
+        }
+        let mut found = false;
+        for id in &self.cgroup_ids {
+            found |= *id == subject.cgroup_id;
+        }
+        if found { Verdict::Accept } else { Verdict::Reject }
     }
 
     #[inline(always)]
@@ -266,7 +285,10 @@ mod tests {
     #[test]
     fn namespace_and_cgroup_are_exact() {
         assert_eq!(Filter { netns: 8, ..Filter::NONE }.judge(&SUBJECT), Verdict::Reject);
-        assert_eq!(Filter { netns: 7, cgroup_id: 9, ..Filter::NONE }.judge(&SUBJECT), Verdict::Accept);
-        assert_eq!(Filter { cgroup_id: 1, ..Filter::NONE }.judge(&SUBJECT), Verdict::Reject);
+        let mut cgroup_ids = [0; MAX_CGROUPS];
+        (cgroup_ids[0], cgroup_ids[1]) = (1, 9);
+        assert_eq!(Filter { netns: 7, cgroup_ids, ..Filter::NONE }.judge(&SUBJECT), Verdict::Accept);
+        cgroup_ids[1] = 8;
+        assert_eq!(Filter { cgroup_ids, ..Filter::NONE }.judge(&SUBJECT), Verdict::Reject);
     }
 }

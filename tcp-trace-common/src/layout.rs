@@ -8,18 +8,22 @@ use core::mem::{align_of, size_of};
 use crate::{
     config::{Offsets, Settings},
     counters::Counters,
-    event::StateChange,
+    event::{RequestChange, SocketUse, StateChange},
     filter::Filter,
     nesting::Taken,
+    request::Request,
 };
 
 const _: () = {
-    assert!(size_of::<StateChange>() == 144);
+    assert!(size_of::<StateChange>() == 160);
+    assert!(size_of::<SocketUse>() == 64);
+    assert!(size_of::<RequestChange>() == 96);
+    assert!(size_of::<Request>() == 64);
     assert!(align_of::<StateChange>() == 8, "the ring buffer aligns records to 8 bytes");
-    assert!(size_of::<Counters>() == 3 * 256 * 8 + 16);
+    assert!(size_of::<Counters>() == 3 * 256 * 8 + 24);
     assert!(size_of::<Taken>() == 10 * 8);
     assert!(size_of::<Counters>() <= 32 * 1024, "a per-CPU map value is at most 32 KiB");
-    assert!(size_of::<Offsets>() == 25 * 4);
-    assert!(size_of::<Settings>() == 16);
-    assert!(size_of::<Filter>() == 88);
+    assert!(size_of::<Offsets>() == 49 * 4);
+    assert!(size_of::<Settings>() == 24);
+    assert!(size_of::<Filter>() == 208);
 };

@@ -18,7 +18,8 @@ pub mod event;
 pub mod filter;
 pub mod layout;
 pub mod nesting;
+pub mod request;
 pub mod state;
 
 /// Version of the wire types below. A recording made with another version is refused, never guessed at.
-pub const WIRE_VERSION: u32 = 1;
+pub const WIRE_VERSION: u32 = 2;

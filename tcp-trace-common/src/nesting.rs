@@ -29,6 +29,19 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Transitions that may be under way on one CPU: one in a task, one in a softirq, and room.
 pub const DEPTH: usize = 4;
 
+/// Bits of [`Taken::live`]. What is attached beside the two programs is known only after these are loaded, so that it
+/// cannot stand among their read-only globals.
+pub mod live {
+    /// Both programs are attached.
+    pub const BOTH: u64 = 1 << 0;
+    /// `first_read` is attached: the map of unclaimed sockets is worth filling.
+    pub const CLAIMS: u64 = 1 << 1;
+    /// `time_wait` is attached: the map of time-wait sockets is worth looking into.
+    pub const TIME_WAIT: u64 = 1 << 2;
+    /// `last_close` is attached: the map of ended connections that still have a file is worth filling.
+    pub const LAST_CLOSE: u64 = 1 << 3;
+}
+
 /// One CPU's transitions under way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
@@ -37,8 +50,9 @@ pub struct Taken {
     pub depth: u64,
     /// What identifies each of them, oldest first.
     pub tokens: [Token; DEPTH],
-    /// 0 until user space has attached both programs: before that, neither of them takes on anything. The last
-    /// field, because the kernel copies a value in from its beginning, and a program may look in between.
+    /// Bits of [`live`]; 0 until user space has attached both programs: before that, neither of them takes on
+    /// anything. The last field, because the kernel copies a value in from its beginning, and a program may look in
+    /// between.
     pub live: u64,
 }
 

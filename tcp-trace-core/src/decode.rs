@@ -4,16 +4,20 @@ use std::num::NonZeroU64;
 
 use tcp_trace_common::{
     counters::Counters,
-    event::{self, StateChange, flags},
+    event::{self, StateChange, flags, request_change, socket_use},
 };
 use zerocopy::FromBytes;
 
 use crate::{
     endpoint::Endpoint,
-    input::{Event, Input, Request, Task, TcpFacts},
+    input::{
+        Bytes, Event, Input, Request, RequestChange, RequestEvent, RequestSource, SocketUse, Task, TcpFacts,
+        TimeWait, UseKind,
+    },
     process::{Comm, ProcessId},
     record::{COUNTER_ENTRY, CounterReading, Record, kind},
     state::TcpState,
+    survey,
     time::Timestamp,
 };
 
@@ -41,6 +45,19 @@ pub enum DecodeError {
     /// A ring-buffer record that says it is something else.
     #[error("event of unknown kind {0}")]
     UnknownEvent(u16),
+    /// Rows that no survey wrote.
+    #[error("record of kind {0} holds no valid rows")]
+    Rows(u16),
+    /// Facts that no survey wrote.
+    #[error("record of kind {kind} is malformed at line {line} column {column}")]
+    Json {
+        /// The kind.
+        kind: u16,
+        /// Where, counted from 1.
+        line: usize,
+        /// Where, counted from 1.
+        column: usize,
+    },
 }
 
 /// Decodes one record.
@@ -52,20 +69,105 @@ pub fn decode(record: Record<'_>) -> Result<Input, DecodeError> {
     let Record { kind: record_kind, bytes } = record;
     let length = |expected| DecodeError::Length { kind: record_kind, length: bytes.len(), expected };
     match record_kind {
-        kind::EVENT => {
-            let wire = StateChange::read_from_bytes(bytes)
-                .map_err(|_wrong_size| length(size_of::<StateChange>()))?;
-            if wire.kind != event::kind::STATE_CHANGE {
-                return Err(DecodeError::UnknownEvent(wire.kind));
-            }
-            Ok(Input::Event(state_change(&wire)))
-        }
-        kind::COUNTERS => counters(bytes).map(Input::Counters).ok_or_else(|| length(16)),
+        kind::EVENT => event_record(bytes),
+        kind::COUNTERS => counters(bytes).map(Input::Counters).ok_or_else(|| length(24)),
         kind::END => match words(bytes).as_deref() {
             Some([time]) => Ok(Input::End(Timestamp(*time))),
             _ => Err(length(8)),
         },
+        kind::SURVEY_BEGIN => json(record_kind, bytes).map(Input::SurveyBegin),
+        kind::SOCKETS => {
+            rows(record_kind, survey::decode_sockets(bytes)).map(|(time, rows)| Input::Sockets(time, rows))
+        }
+        kind::HOLDERS => rows(record_kind, survey::decode_holders(bytes)).map(Input::Holders),
+        kind::REQUESTS => rows(record_kind, survey::decode_requests(bytes)).map(Input::Requests),
+        kind::FACTS => json(record_kind, bytes).map(Input::Facts),
+        kind::SURVEY_END => json(record_kind, bytes).map(Input::SurveyEnd),
         unknown => Err(DecodeError::UnknownKind { kind: unknown, length: bytes.len() }),
+    }
+}
+
+fn json<T: serde::de::DeserializeOwned>(kind: u16, bytes: &[u8]) -> Result<T, DecodeError> {
+    serde_json::from_slice(bytes).map_err(|error| DecodeError::Json {
+        kind,
+        line: error.line(),
+        column: error.column(),
+    })
+}
+
+fn rows<T>(kind: u16, rows: Option<T>) -> Result<T, DecodeError> {
+    rows.ok_or(DecodeError::Rows(kind))
+}
+
+/// A record of the ring buffer.
+fn event_record(bytes: &[u8]) -> Result<Input, DecodeError> {
+    let short = DecodeError::Length { kind: kind::EVENT, length: bytes.len(), expected: 2 };
+    let event_kind = bytes.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes)).ok_or(short)?;
+    match event_kind {
+        event::kind::STATE_CHANGE => Ok(Input::Event(state_change(&wire(bytes)?))),
+        event::kind::SOCKET_USE => {
+            let used: event::SocketUse = wire(bytes)?;
+            socket_use(&used).map(Input::SocketUse).ok_or(DecodeError::UnknownEvent(event_kind))
+        }
+        event::kind::REQUEST_CHANGE => {
+            let change: event::RequestChange = wire(bytes)?;
+            request_change(&change).map(Input::Request).ok_or(DecodeError::UnknownEvent(event_kind))
+        }
+        unknown => Err(DecodeError::UnknownEvent(unknown)),
+    }
+}
+
+/// Recordings place records at any address, so the types are copied out.
+fn wire<T: FromBytes>(bytes: &[u8]) -> Result<T, DecodeError> {
+    T::read_from_bytes(bytes).map_err(|_wrong_size| DecodeError::Length {
+        kind: kind::EVENT,
+        length: bytes.len(),
+        expected: size_of::<T>(),
+    })
+}
+
+fn socket_use(wire: &event::SocketUse) -> Option<SocketUse> {
+    Some(SocketUse {
+        time: Timestamp(wire.time_ns),
+        cookie: NonZeroU64::new(wire.cookie)?,
+        skaddr: wire.skaddr,
+        how: match wire.how {
+            socket_use::ACCEPT => UseKind::Accept,
+            socket_use::READ => UseKind::Read,
+            socket_use::CLOSE => UseKind::Close,
+            _ => return None,
+        },
+        task: task(wire.tgid, wire.tid, wire.process_start_ns, wire.comm, wire.flags),
+    })
+}
+
+fn request_change(wire: &event::RequestChange) -> Option<RequestChange> {
+    Some(RequestChange {
+        time: Timestamp(wire.time_ns),
+        what: match wire.what {
+            request_change::RETRANSMIT => RequestEvent::Retransmit,
+            request_change::EXPIRED => RequestEvent::Expired,
+            request_change::DROPPED => RequestEvent::Dropped,
+            _ => return None,
+        },
+        cookie: NonZeroU64::new(wire.cookie),
+        listener_cookie: NonZeroU64::new(wire.listener_cookie),
+        netns: (wire.netns != 0).then_some(wire.netns),
+        sent: (wire.sent_ns != 0).then_some(Timestamp(wire.sent_ns)),
+        local: Endpoint::from_wire(wire.local_addr, wire.local_port),
+        peer: Endpoint::from_wire(wire.peer_addr, wire.peer_port),
+        family: wire.family,
+        timeouts: wire.timeouts,
+        accept_queue: (wire.accept_limit != 0).then_some((wire.accept_queue, wire.accept_limit)),
+        acked: wire.acked != 0,
+    })
+}
+
+fn task(tgid: u32, tid: u32, start_ns: u64, comm: [u8; 16], bits: u32) -> Task {
+    Task {
+        process: ProcessId::new(tgid, (start_ns != 0).then_some(start_ns)),
+        tid,
+        comm: if bits & flags::THREAD_COMM != 0 { None } else { Comm::new(comm) },
     }
 }
 
@@ -83,35 +185,55 @@ fn state_change(wire: &StateChange) -> Event {
         family: wire.family,
         netns: (has(flags::HAS_SOCK) && wire.netns != 0).then_some(wire.netns),
         cgroup_id: (has(flags::HAS_SOCK) && wire.cgroup_id != 0).then_some(wire.cgroup_id),
-        task: has(flags::TASK).then(|| Task {
-            process: ProcessId {
-                pid: wire.tgid,
-                start_ns: (wire.process_start_ns != 0).then_some(wire.process_start_ns),
-            },
-            tid: wire.tid,
-            comm: if has(flags::THREAD_COMM) { None } else { Comm::new(wire.comm) },
-        }),
+        task: has(flags::TASK)
+            .then(|| task(wire.tgid, wire.tid, wire.process_start_ns, wire.comm, wire.flags)),
         error: has(flags::HAS_SOCK).then_some(wire.sk_err),
         done: has(flags::HAS_SOCK).then(|| has(flags::DONE)),
         request: has(flags::HAS_REQUEST)
-            .then(|| Request { queued: Timestamp(wire.request_ns), fast_open: has(flags::FAST_OPEN) }),
+            .then(|| Request { queued: Timestamp(wire.request_ns), source: request_source(wire.flags) }),
         tcp: has(flags::HAS_TCP).then(|| TcpFacts {
             srtt_us: wire.srtt_us,
             total_retrans: wire.total_retrans,
             rto: has(flags::HAS_RTO).then_some((wire.total_rto, wire.total_rto_time_ms)),
         }),
+        file: has(flags::HAS_SOCK).then(|| !has(flags::NO_FILE)),
+        linger_zero: has(flags::LINGER_ZERO),
+        time_wait: has(flags::TIME_WAIT_KNOWN).then(|| {
+            if has(flags::TIME_WAIT) {
+                TimeWait::TimeWait
+            } else if has(flags::TIME_WAIT_ORPHAN) {
+                TimeWait::Orphan
+            } else {
+                TimeWait::None
+            }
+        }),
+        bytes: has(flags::HAS_BYTES).then_some(Bytes {
+            received: wire.bytes_received,
+            acked: wire.bytes_acked,
+            unread: wire.unread,
+        }),
+    }
+}
+
+fn request_source(bits: u32) -> RequestSource {
+    if bits & flags::FAST_OPEN != 0 {
+        RequestSource::FastOpen
+    } else if bits & flags::REQUEST_BY_FENTRY != 0 {
+        RequestSource::Fentry
+    } else {
+        RequestSource::SockOps
     }
 }
 
 /// The inverse of `encode_counters`; `None` if the bytes cannot have come from there.
 fn counters(bytes: &[u8]) -> Option<CounterReading> {
-    let (head, entries) = bytes.split_at_checked(16)?;
+    let (head, entries) = bytes.split_at_checked(24)?;
     let head = words(head)?;
-    let [time, missed] = head.as_slice() else { return None };
+    let [time, missed, side_lost] = head.as_slice() else { return None };
     if entries.len() % COUNTER_ENTRY != 0 {
         return None;
     }
-    let mut counters = Box::new(Counters::ZERO);
+    let mut counters = Box::new(Counters { side_lost: *side_lost, ..Counters::ZERO });
     for entry in entries.chunks_exact(COUNTER_ENTRY) {
         let entry = words(entry)?;
         let [slot, seen, filtered, lost] = entry.as_slice() else { return None };
@@ -149,7 +271,7 @@ mod tests {
     #[test]
     fn wrong_lengths_and_kinds_are_named() {
         let short = Record { kind: kind::EVENT, bytes: &[1, 0, 3] };
-        assert_eq!(decode(short).unwrap_err().to_string(), "record of kind 1 is 3 bytes long, expected 144");
+        assert_eq!(decode(short).unwrap_err().to_string(), "record of kind 1 is 3 bytes long, expected 160");
         let unknown = Record { kind: 77, bytes: &[] };
         assert_eq!(decode(unknown).unwrap_err().to_string(), "record of unknown kind 77, 0 bytes long");
         let event = Record { kind: kind::EVENT, bytes: &[0; size_of::<StateChange>()] };

@@ -1,7 +1,7 @@
 //! The filter as a run was asked for it; the predicate itself is `tcp_trace_common::filter`.
 
 use serde::{Deserialize, Serialize};
-use tcp_trace_common::filter::{Filter, MAX_PORTS};
+use tcp_trace_common::filter::{Filter, MAX_CGROUPS, MAX_PORTS};
 
 /// What to let through; `None` or empty does not restrict.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -10,8 +10,8 @@ pub struct FilterSpec {
     pub pid: Option<u32>,
     /// Network namespace, by inode number.
     pub netns: Option<u32>,
-    /// Cgroup id of the socket.
-    pub cgroup_id: Option<u64>,
+    /// Cgroup ids of the socket, any of them.
+    pub cgroup_ids: Vec<u64>,
     /// 4 or 6.
     pub ip_version: Option<u8>,
     /// Local ports.
@@ -20,10 +20,16 @@ pub struct FilterSpec {
     pub peer_ports: Vec<u16>,
 }
 
-/// A port list longer than the kernel program can walk.
+/// A list longer than the kernel program can walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0} ports given, at most {MAX_PORTS} can be filtered by")]
-pub struct TooManyPorts(usize);
+pub enum TooMany {
+    /// Of ports.
+    #[error("{0} ports given, at most {MAX_PORTS} can be filtered by")]
+    Ports(usize),
+    /// Of cgroups.
+    #[error("{0} cgroups given, at most {MAX_CGROUPS} can be filtered by")]
+    Cgroups(usize),
+}
 
 impl FilterSpec {
     /// Whether anything is restricted.
@@ -36,7 +42,7 @@ impl FilterSpec {
     /// port, a family or an owner may only become known later.
     #[must_use]
     pub fn is_decided_in_kernel(&self) -> bool {
-        let Self { pid, netns: _, cgroup_id: _, ip_version, local_ports, peer_ports } = self;
+        let Self { pid, netns: _, cgroup_ids: _, ip_version, local_ports, peer_ports } = self;
         pid.is_none() && ip_version.is_none() && local_ports.is_empty() && peer_ports.is_empty()
     }
 
@@ -44,12 +50,12 @@ impl FilterSpec {
     ///
     /// # Errors
     ///
-    /// If a port list is too long.
-    pub fn compile(&self) -> Result<Filter, TooManyPorts> {
+    /// If a list is too long.
+    pub fn compile(&self) -> Result<Filter, TooMany> {
         let (local_count, local_ports) = ports(&self.local_ports)?;
         let (peer_count, peer_ports) = ports(&self.peer_ports)?;
         Ok(Filter {
-            cgroup_id: self.cgroup_id.unwrap_or(0),
+            cgroup_ids: cgroups(&self.cgroup_ids)?,
             pid: self.pid.unwrap_or(0),
             netns: self.netns.unwrap_or(0),
             families: match self.ip_version {
@@ -65,9 +71,16 @@ impl FilterSpec {
     }
 }
 
-fn ports(list: &[u16]) -> Result<(u16, [u16; MAX_PORTS]), TooManyPorts> {
+fn ports(list: &[u16]) -> Result<(u16, [u16; MAX_PORTS]), TooMany> {
     let mut ports = [0; MAX_PORTS];
-    let slots = ports.get_mut(..list.len()).ok_or(TooManyPorts(list.len()))?;
+    let slots = ports.get_mut(..list.len()).ok_or(TooMany::Ports(list.len()))?;
     slots.copy_from_slice(list);
     Ok((u16::try_from(list.len()).unwrap_or(u16::MAX), ports))
+}
+
+fn cgroups(list: &[u64]) -> Result<[u64; MAX_CGROUPS], TooMany> {
+    let mut ids = [0; MAX_CGROUPS];
+    let slots = ids.get_mut(..list.len()).ok_or(TooMany::Cgroups(list.len()))?;
+    slots.copy_from_slice(list);
+    Ok(ids)
 }

@@ -7,6 +7,7 @@ use crate::{
     process::{Comm, ProcessId},
     record::CounterReading,
     state::TcpState,
+    survey::{Facts, Holder, RequestRow, SocketRow, SurveyBegin, SurveyEnd},
     time::Timestamp,
 };
 
@@ -19,6 +20,22 @@ pub enum Input {
     Counters(CounterReading),
     /// The stream is complete.
     End(Timestamp),
+    /// A task used a socket that it had not opened.
+    SocketUse(SocketUse),
+    /// Something happened to a half-open request.
+    Request(RequestChange),
+    /// A survey begins.
+    SurveyBegin(SurveyBegin),
+    /// Sockets of a survey, and when they had been read.
+    Sockets(Timestamp, Vec<SocketRow>),
+    /// Holders of sockets of a survey.
+    Holders(Vec<Holder>),
+    /// Half-open requests of a survey.
+    Requests(Vec<RequestRow>),
+    /// Facts.
+    Facts(Facts),
+    /// A survey is over.
+    SurveyEnd(SurveyEnd),
 }
 
 /// A state change, as the kernel program saw it. `None` is "not known" throughout.
@@ -54,6 +71,102 @@ pub struct Event {
     pub request: Option<Request>,
     /// What the kernel measured.
     pub tcp: Option<TcpFacts>,
+    /// Whether the socket has a file: `false` before it is accepted and after its last holder has closed it.
+    pub file: Option<bool>,
+    /// Whether `close()` resets: SO_LINGER with a time of 0.
+    pub linger_zero: bool,
+    /// What the kernel made of the socket as it closed; `None` where that can only be inferred.
+    pub time_wait: Option<TimeWait>,
+    /// What was transferred; only at `… → CLOSE`.
+    pub bytes: Option<Bytes>,
+}
+
+/// What the kernel makes of a socket that closes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeWait {
+    /// Nothing: it is gone.
+    None,
+    /// A time-wait socket in TIME_WAIT.
+    TimeWait,
+    /// A time-wait socket in FIN_WAIT2, of an orphan whose peer has not closed yet.
+    Orphan,
+}
+
+/// What a connection transferred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bytes {
+    /// Received, in bytes.
+    pub received: u64,
+    /// Sent and acknowledged, in bytes.
+    pub acked: u64,
+    /// Received and not read by the program, in bytes, the FIN counting as one.
+    pub unread: u32,
+}
+
+/// A task used a socket that it had not opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketUse {
+    /// When.
+    pub time: Timestamp,
+    /// The socket.
+    pub cookie: NonZeroU64,
+    /// Address of the kernel's socket.
+    pub skaddr: u64,
+    /// How.
+    pub how: UseKind,
+    /// Who.
+    pub task: Task,
+}
+
+/// How a socket was used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UseKind {
+    /// `accept()` returned it.
+    Accept,
+    /// It was read from for the first time.
+    Read,
+    /// Its last holder closed it, after the connection had ended.
+    Close,
+}
+
+/// Something happened to a half-open request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestChange {
+    /// When.
+    pub time: Timestamp,
+    /// What.
+    pub what: RequestEvent,
+    /// Cookie of the request.
+    pub cookie: Option<NonZeroU64>,
+    /// Cookie of its listener.
+    pub listener_cookie: Option<NonZeroU64>,
+    /// Network namespace.
+    pub netns: Option<u32>,
+    /// When its first SYN-ACK was sent.
+    pub sent: Option<Timestamp>,
+    /// Local end.
+    pub local: Endpoint,
+    /// Peer.
+    pub peer: Endpoint,
+    /// The listener's family.
+    pub family: u16,
+    /// How often the SYN-ACK's timer has fired.
+    pub timeouts: u16,
+    /// Connections that wait to be accepted, and how many may.
+    pub accept_queue: Option<(u32, u32)>,
+    /// Whether the client's final ACK came and was turned away.
+    pub acked: bool,
+}
+
+/// What happens to half-open requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestEvent {
+    /// The SYN-ACK was sent once more.
+    Retransmit,
+    /// Given up by its timer.
+    Expired,
+    /// Dropped: a reset, an ICMP error, or its listener is gone.
+    Dropped,
 }
 
 /// A task that is the socket's user.
@@ -72,8 +185,19 @@ pub struct Task {
 pub struct Request {
     /// When it was queued, which is when its SYN came.
     pub queued: Timestamp,
-    /// Whether it was a TCP Fast Open one.
-    pub fast_open: bool,
+    /// Who saw it.
+    pub source: RequestSource,
+}
+
+/// Who saw a request begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestSource {
+    /// sock_ops.
+    SockOps,
+    /// fentry on the function that queues it.
+    Fentry,
+    /// sock_ops; it was a TCP Fast Open one, whose child exists from the SYN on.
+    FastOpen,
 }
 
 /// Fields of `struct tcp_sock`.

@@ -4,10 +4,11 @@
 //! not computed is an input, so the same recording gives the same bytes on any machine.
 //!
 //! Reading order, which is the order of the data's path: `state`, `time`, `endpoint`, `process`, `filter`,
-//! `session`, `record`, `input`, `decode`, `histogram`, `tracker`, `report`.
+//! `session`, `record`, `survey`, `container`, `input`, `decode`, `histogram`, `tracker`, `report`, `snapshot`.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod container;
 pub mod decode;
 pub mod endpoint;
 pub mod filter;
@@ -17,6 +18,8 @@ pub mod process;
 pub mod record;
 pub mod report;
 pub mod session;
+pub mod snapshot;
 pub mod state;
+pub mod survey;
 pub mod time;
 pub mod tracker;

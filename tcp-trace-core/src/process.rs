@@ -2,15 +2,28 @@
 
 use std::{borrow::Cow, fmt};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Identifies a process for good: the kernel reuses pids, but not together with a start time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ProcessId {
     /// What users call the pid (the kernel's tgid).
     pub pid: u32,
-    /// Start in nanoseconds since boot; `None` where the attach kind does not give it.
+    /// Start in nanoseconds since boot, to the hundredth of a second; `None` where the attach kind does not
+    /// give it.
     pub start_ns: Option<u64>,
+}
+
+impl ProcessId {
+    /// `/proc/PID/stat` tells a process's start in hundredths of a second (`USER_HZ`), the kernel programs in
+    /// nanoseconds. Cut to what both know, the same process is equal to itself.
+    const TICK_NS: u64 = 10_000_000;
+
+    /// A process that started so many nanoseconds after boot.
+    #[must_use]
+    pub fn new(pid: u32, start_ns: Option<u64>) -> Self {
+        Self { pid, start_ns: start_ns.map(|ns| ns - ns % Self::TICK_NS) }
+    }
 }
 
 /// A process's name as the kernel keeps it: up to fifteen bytes, set by the process itself to whatever it
@@ -23,6 +36,16 @@ impl Comm {
     #[must_use]
     pub fn new(bytes: [u8; 16]) -> Option<Self> {
         (bytes.first() != Some(&0)).then_some(Self(bytes))
+    }
+
+    /// From a text such as `/proc/PID/comm`; `None` when it is empty. Longer names are cut as the kernel cuts them.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        let mut bytes = [0; 16];
+        for (byte, from) in bytes.iter_mut().zip(text.bytes().take(15)) {
+            *byte = from;
+        }
+        Self::new(bytes)
     }
 
     /// The bytes before the first NUL.
@@ -75,8 +98,12 @@ pub enum OwnerSource {
     /// Inferred: the process called `listen()` on the listener that the connection came in on. A worker may
     /// have accepted it since.
     Listen,
+    /// Found by a look at the descriptors of all processes.
+    Fd,
     /// The process called `connect()`.
     Connect,
+    /// The process called `accept()` and got it, or was the first to read from it.
+    Accept,
     /// The process was inside a system call on this very socket.
     Task,
 }

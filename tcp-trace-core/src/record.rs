@@ -6,12 +6,24 @@ use crate::time::Timestamp;
 
 /// What kind of bytes a record holds. The numbers are part of the recording format.
 pub mod kind {
-    /// A `tcp_trace_common::event::StateChange` as it left the kernel.
+    /// A record of the ring buffer as it left the kernel (`tcp_trace_common::event`).
     pub const EVENT: u16 = 1;
     /// [`super::encode_counters`]: the kernel's counters, read at this point of the stream.
     pub const COUNTERS: u16 = 2;
     /// The last record of a complete stream: eight bytes, CLOCK_MONOTONIC nanoseconds.
     pub const END: u16 = 3;
+    /// A survey begins: [`crate::survey::SurveyBegin`] as JSON.
+    pub const SURVEY_BEGIN: u16 = 4;
+    /// Sockets: [`crate::survey::encode_sockets`].
+    pub const SOCKETS: u16 = 5;
+    /// Holders of sockets: [`crate::survey::encode_holders`].
+    pub const HOLDERS: u16 = 6;
+    /// Half-open requests whose handshake has not completed: [`crate::survey::encode_requests`].
+    pub const REQUESTS: u16 = 7;
+    /// [`crate::survey::Facts`] as JSON; inside a survey or on its own.
+    pub const FACTS: u16 = 8;
+    /// A survey is over: [`crate::survey::SurveyEnd`] as JSON.
+    pub const SURVEY_END: u16 = 9;
 }
 
 /// One undecoded record.
@@ -38,12 +50,12 @@ pub struct CounterReading {
 /// Bytes of one entry of [`encode_counters`]: slot, seen, filtered, lost.
 pub(crate) const COUNTER_ENTRY: usize = 4 * 8;
 
-/// Encodes counters as little-endian words: time, missed, then slot, seen, filtered and lost of every
+/// Encodes counters as little-endian words: time, missed, lost records of other kinds, then slot, seen, filtered and lost of every
 /// transition that was seen at all.
 #[must_use]
 pub fn encode_counters(reading: &CounterReading) -> Vec<u8> {
     let CounterReading { time, missed, counters } = reading;
-    let mut words = vec![time.0, *missed];
+    let mut words = vec![time.0, *missed, counters.side_lost];
     let rows = counters.seen.iter().zip(&counters.filtered).zip(&counters.lost);
     for (slot, ((seen, filtered), lost)) in rows.enumerate() {
         if *seen != 0 {

@@ -22,6 +22,8 @@ pub struct Session {
     pub attach: Attach,
     /// Whether requests were watched from their SYN on (`half_open`).
     pub half_open: bool,
+    /// The other programs that were attached, by name, in alphabetical order.
+    pub programs: Vec<String>,
     /// The filter in force.
     pub filter: FilterSpec,
     /// Size of the ring buffer.
@@ -73,7 +75,16 @@ pub struct Degradation {
     pub remedy: Option<String>,
 }
 
+/// Programs that hang on a kernel function rather than on a tracepoint: what a locked-down kernel refuses.
+const TRACING: [&str; 5] = ["accepted", "request_dropped", "request_queued", "request_timer", "time_wait"];
+
 impl Session {
+    /// Whether every half-open request is watched from its SYN on, by one program or another.
+    #[must_use]
+    pub fn watches_requests(&self) -> bool {
+        self.half_open || self.programs.iter().any(|name| name == "request_queued")
+    }
+
     /// The tiers of sources that are on.
     #[must_use]
     pub fn tiers(&self) -> Vec<&'static str> {
@@ -83,6 +94,9 @@ impl Session {
         }
         if self.half_open {
             tiers.push("sock_ops");
+        }
+        if self.programs.iter().any(|name| TRACING.contains(&name.as_str())) {
+            tiers.push("fentry");
         }
         tiers
     }

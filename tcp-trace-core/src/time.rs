@@ -14,6 +14,12 @@ impl Timestamp {
         self.0.saturating_sub(earlier.0)
     }
 
+    /// This many nanoseconds earlier.
+    #[must_use]
+    pub fn minus(self, nanoseconds: u64) -> Self {
+        Self(self.0.saturating_sub(nanoseconds))
+    }
+
     /// This many nanoseconds later.
     #[must_use]
     pub fn plus(self, nanoseconds: u64) -> Self {
@@ -37,6 +43,12 @@ impl ClockAnchor {
     #[must_use]
     pub fn wall(&self, at: Timestamp) -> WallTime {
         WallTime(self.unix_ns.wrapping_add(at.0).wrapping_sub(self.monotonic_ns))
+    }
+
+    /// The kernel timestamp of a moment given in nanoseconds since boot.
+    #[must_use]
+    pub fn monotonic_of_boottime(&self, boottime_ns: u64) -> Timestamp {
+        Timestamp(self.monotonic_ns.wrapping_add(boottime_ns).wrapping_sub(self.boottime_ns))
     }
 
     /// The wall-clock time of a moment given in nanoseconds since boot.

@@ -2,13 +2,15 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{LruHashMap, PerCpuArray, RingBuf},
+    maps::{HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use tcp_trace_common::{
     config::{Offsets, Settings},
     counters::Counters,
+    event::RequestChange,
     filter::Filter,
     nesting::Taken,
+    request::Request,
 };
 
 /// The stream of transitions. User space sets the real size before load (`--buffer`, 16 MiB by default).
@@ -29,17 +31,45 @@ pub(crate) static TAKEN: PerCpuArray<Taken> = PerCpuArray::with_max_entries(1, 0
 #[map]
 pub(crate) static REQUESTS: LruHashMap<u64, Request> = LruHashMap::with_max_entries(65_536, 0);
 
-/// A half-open request, as `half_open` saw it begin.
+/// Accepted sockets whose user has not been seen, by cookie; the value says nothing. Filled only where `first_read`
+/// stands in for `accepted`. Nobody else takes them out, so that those which are closed unread are the least recently
+/// used ones: about 5 MiB.
+#[map]
+pub(crate) static UNCLAIMED: LruHashMap<u64, u64> = LruHashMap::with_max_entries(65_536, 0);
+
+/// Sockets whose connection ended in a softirq, by a reset or a timeout, while some process still held them, by cookie;
+/// the value says nothing. They leave when they are closed; of those that never are, the least recently used: about
+/// 5 MiB.
+#[map]
+pub(crate) static HELD: LruHashMap<u64, u64> = LruHashMap::with_max_entries(65_536, 0);
+
+/// What became of a socket's time-wait socket, from its making to the socket's own end, which comes next.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub(crate) struct Request {
-    /// The key once more: the map gives an evicted entry to another socket at once, even while it is read.
+pub(crate) struct TimeWait {
+    /// The socket's, 0 if it has none.
     pub(crate) cookie: u64,
-    /// CLOCK_MONOTONIC, nanoseconds.
-    pub(crate) queued_ns: u64,
-    /// 1 for a TCP Fast Open request, whose child exists from the SYN on.
-    pub(crate) fast_open: u64,
+    /// State of the time-wait socket; 0 if the kernel could or would not make one.
+    pub(crate) state: u64,
 }
+
+/// By address of the socket. It holds as many entries as there are CPUs, and tasks that lost theirs in between:
+/// about 100 KiB.
+#[map]
+pub(crate) static TIME_WAITS: HashMap<u64, TimeWait> = HashMap::with_max_entries(1024, 0);
+
+/// A half-open request whose timer's handler is running on this CPU, as it was before.
+#[repr(C)]
+pub(crate) struct Running {
+    /// Its address; 0 when none is.
+    pub(crate) request: u64,
+    /// What will be said of it if it dies.
+    pub(crate) change: RequestChange,
+}
+
+/// One entry of 104 bytes per possible CPU.
+#[map]
+pub(crate) static RUNNING: PerCpuArray<Running> = PerCpuArray::with_max_entries(1, 0);
 
 /// Offsets into the running kernel's structs.
 #[unsafe(no_mangle)]
@@ -47,7 +77,8 @@ pub(crate) static OFFSETS: Offsets = Offsets::NONE;
 
 /// What is on.
 #[unsafe(no_mangle)]
-pub(crate) static SETTINGS: Settings = Settings { wake_mask: 0, half_open: 0, filtering: 0 };
+pub(crate) static SETTINGS: Settings =
+    Settings { wake_mask: 0, half_open: 0, filtering: 0, cookie_helper: 0, task_btf: 0 };
 
 /// What to let through.
 #[unsafe(no_mangle)]

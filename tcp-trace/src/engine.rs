@@ -6,13 +6,14 @@ use anyhow::Context as _;
 use tcp_trace_core::{
     decode::decode,
     input::Input,
+    process::ProcessId,
     record::Record,
-    report::{Loss, StateChange},
+    report::Loss,
     time::Timestamp,
-    tracker::Tracker,
+    tracker::{Output, Tracker},
 };
 
-use crate::{exit::Output, recording::Writer, sink::Sink, source::Batch};
+use crate::{exit, recording::Writer, sink::Sink, source::Batch};
 
 /// The core between a source and a sink.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub struct Engine<W: Write> {
     cadence: Option<Cadence>,
     sink: Sink<W>,
     recording: Option<Writer<File>>,
-    changes: Vec<StateChange>,
+    output: Output,
     /// Sums over all windows.
     total: Total,
 }
@@ -67,7 +68,7 @@ impl<W: Write> Engine<W> {
         sink: Sink<W>,
         recording: Option<Writer<File>>,
     ) -> Self {
-        Self { tracker, cadence, sink, recording, changes: Vec::new(), total: Total::default() }
+        Self { tracker, cadence, sink, recording, output: Output::default(), total: Total::default() }
     }
 
     /// The run has begun.
@@ -76,7 +77,7 @@ impl<W: Write> Engine<W> {
     ///
     /// If the sink cannot be written.
     pub fn begin(&mut self) -> anyhow::Result<()> {
-        Ok(self.sink.begin().map_err(Output::from)?)
+        Ok(self.sink.begin().map_err(exit::Output::from)?)
     }
 
     /// Takes a batch.
@@ -90,25 +91,35 @@ impl<W: Write> Engine<W> {
         }
         let fed = batch.records().try_for_each(|record| self.record(record?));
         // What stands before a record that cannot be decoded is as good as ever.
-        self.print_changes()?;
+        self.print()?;
         fed
     }
 
     fn record(&mut self, record: Record<'_>) -> anyhow::Result<()> {
         let input = decode(record)?;
-        self.tracker.apply(&input, &mut self.changes);
+        self.tracker.apply(&input, &mut self.output);
         let due = match &input {
-            Input::Event(_) => false,
             Input::Counters(reading) => {
                 self.cadence.as_mut().is_some_and(|cadence| cadence.due(reading.time))
             }
             Input::End(_) => true,
+            _ => false,
         };
         if due {
-            self.print_changes()?;
+            self.print()?;
             self.report()?;
         }
         Ok(())
+    }
+
+    /// The processes that have turned up since the last call, to be looked at.
+    pub fn take_wanted(&mut self) -> Vec<ProcessId> {
+        self.tracker.take_wanted()
+    }
+
+    /// Whether lost transitions have left the table in a state that only a whole survey repairs.
+    pub fn needs_repair(&self) -> bool {
+        self.tracker.needs_repair()
     }
 
     /// Reports what there is when the source ended before its end.
@@ -132,10 +143,15 @@ impl<W: Write> Engine<W> {
         Ok(self.total)
     }
 
-    fn print_changes(&mut self) -> anyhow::Result<()> {
-        if !self.changes.is_empty() {
-            self.sink.changes(&self.changes).map_err(Output::from)?;
-            self.changes.clear();
+    fn print(&mut self) -> anyhow::Result<()> {
+        let Output { changes, closed } = &mut self.output;
+        if !changes.is_empty() {
+            self.sink.changes(changes).map_err(exit::Output::from)?;
+            changes.clear();
+        }
+        if !closed.is_empty() {
+            self.sink.closed(closed).map_err(exit::Output::from)?;
+            closed.clear();
         }
         Ok(())
     }
@@ -143,13 +159,14 @@ impl<W: Write> Engine<W> {
     fn report(&mut self) -> anyhow::Result<()> {
         let report = self.tracker.report();
         self.total.add(&report.loss);
-        Ok(self.sink.report(&report).map_err(Output::from)?)
+        Ok(self.sink.report(&report).map_err(exit::Output::from)?)
     }
 }
 
 impl Total {
     fn add(&mut self, window: &Loss) {
-        let Loss { seen, delivered, filtered, lost, missed, balanced, repaired, untracked } = *window;
+        let Loss { seen, delivered, filtered, lost, missed, balanced, repaired, untracked, side_lost } =
+            *window;
         self.loss = Some(match self.loss {
             None => *window,
             Some(sum) => Loss {
@@ -162,6 +179,7 @@ impl Total {
                 balanced: sum.balanced && balanced,
                 repaired: sum.repaired.zip(repaired).map(|(a, b)| a.saturating_add(b)),
                 untracked: sum.untracked.saturating_add(untracked),
+                side_lost: sum.side_lost.saturating_add(side_lost),
             },
         });
     }

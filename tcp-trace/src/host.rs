@@ -65,6 +65,22 @@ fn has_capability(number: u32) -> bool {
     effective.is_some_and(|bits| bits & (1 << number) != 0)
 }
 
+/// Whether the descriptors of every process may be read: listing them needs the one capability, reading what they
+/// are the other.
+#[must_use]
+pub fn may_read_descriptors() -> bool {
+    const CAP_DAC_READ_SEARCH: u32 = 2;
+    const CAP_SYS_PTRACE: u32 = 19;
+    has_capability(CAP_DAC_READ_SEARCH) && has_capability(CAP_SYS_PTRACE)
+}
+
+/// Whether other network namespaces may be entered.
+#[must_use]
+pub fn may_enter_namespaces() -> bool {
+    const CAP_SYS_ADMIN: u32 = 21;
+    has_capability(CAP_SYS_ADMIN)
+}
+
 /// Names of the capabilities that tracing needs and this process lacks.
 #[must_use]
 pub fn missing_capabilities() -> Vec<&'static str> {

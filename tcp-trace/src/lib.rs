@@ -2,6 +2,7 @@
 //!
 //! Modules in the order of the data's path: `bpf` and `source` yield records, `recording` keeps them,
 //! `engine` feeds them to `tcp-trace-core`, `sink` prints what comes out; `run` wires one of each.
+//! `survey` looks at the host without eBPF, and `snapshot` prints what it finds.
 
 pub mod bpf;
 pub mod cli;
@@ -11,4 +12,6 @@ pub mod host;
 pub mod recording;
 pub mod run;
 pub mod sink;
+pub mod snapshot;
 pub mod source;
+pub mod survey;

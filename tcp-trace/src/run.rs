@@ -30,6 +30,7 @@ use crate::{
     recording::{RecordingError, Writer},
     sink::{Format, Sink, balance},
     source::{self, Live, Replay},
+    survey::Scope,
 };
 
 /// How often the kernel's counters are read into a stream or recording.
@@ -54,11 +55,17 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Stream(args) => stream(args, cli.verbose),
         Command::Report(args) => report(args, cli.verbose),
         Command::Record(args) => record(args, cli.verbose),
+        Command::Snapshot(args) => crate::snapshot::run(args),
     }
 }
 
 fn stream(args: &StreamArgs, verbose: u8) -> anyhow::Result<Exit> {
-    let format = if args.json { Format::StreamJson } else { Format::Stream(settings::columns(args)) };
+    let format = match (args.closed, args.json) {
+        (false, false) => Format::Stream(settings::columns(args)),
+        (false, true) => Format::StreamJson,
+        (true, false) => Format::Closed(settings::columns(args)),
+        (true, true) => Format::ClosedJson,
+    };
     let plan = Plan {
         format,
         tracker: tracker::Settings::default(),
@@ -146,9 +153,16 @@ async fn drive<W: Write>(
                 stopping = true;
                 live.stop();
             }
-            _ = ticks.tick(), if !stopping => live.read_counters(),
+            _ = ticks.tick(), if !stopping => live.survey(match plan.interval {
+                _ if engine.needs_repair() => Scope::All,
+                Some(_) => Scope::Report,
+                None => Scope::Requests,
+            }),
             batch = live.next() => match batch? {
-                Some(batch) => engine.batch(&batch)?,
+                Some(batch) => {
+                    engine.batch(&batch)?;
+                    live.look_at(engine.take_wanted());
+                }
                 None => return Ok(()),
             }
         }
@@ -194,7 +208,8 @@ fn engine(
     recording: Option<Writer<File>>,
 ) -> anyhow::Result<Engine<BufWriter<io::Stdout>>> {
     let sink = Sink::new(BufWriter::with_capacity(1 << 16, io::stdout()), plan.format);
-    let settings = tracker::Settings { changes: sink.wants_changes(), ..plan.tracker };
+    let (changes, closed) = (sink.wants_changes(), sink.wants_closed());
+    let settings = tracker::Settings { changes, closed, ..plan.tracker };
     let tracker = Tracker::new(session.clone(), filter, settings)
         .context("the filter that the recording was made with")?;
     let nanoseconds = |every: Duration| u64::try_from(every.as_nanos()).unwrap_or(u64::MAX);

@@ -1,11 +1,14 @@
 //! One state change, as `stream` shows it.
 
+use std::sync::Arc;
+
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use crate::{
     endpoint::{Endpoint, Family},
     process::{Comm, Owner, OwnerSource},
     state::TcpState,
+    survey::ContainerFacts,
     time::{Timestamp, WallTime},
 };
 
@@ -42,6 +45,8 @@ pub struct StateChange {
     pub cgroup_id: Option<u64>,
     /// Whom the socket belongs to; `None` where that is not known.
     pub owner: Option<Owner>,
+    /// The container of its owner, or of the cgroup that it was created in, as far as somebody has looked by now.
+    pub container: Option<Arc<ContainerFacts>>,
 }
 
 /// The process of a JSON event.
@@ -82,6 +87,7 @@ impl Serialize for StateChange {
             netns,
             cgroup_id,
             owner,
+            container,
         } = self;
         let mut fields = serializer.serialize_struct("StateChange", 13)?;
         fields.serialize_field("time", time)?;
@@ -95,8 +101,7 @@ impl Serialize for StateChange {
         fields.serialize_field("cookie", cookie)?;
         fields.serialize_field("netns", netns)?;
         fields.serialize_field("process", &Process::from(*owner))?;
-        // Names of containers need a look at the host, which no event brings.
-        fields.serialize_field("container", &None::<()>)?;
+        fields.serialize_field("container", &container.as_deref())?;
         fields.serialize_field("cgroup_id", cgroup_id)?;
         fields.end()
     }

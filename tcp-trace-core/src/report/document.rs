@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::HalfOpen;
 use crate::{
     endpoint::Endpoint,
     histogram::Histogram,
     process::{Comm, OwnerSource},
     session::{Degradation, Host},
     state::TcpState,
+    survey::{CloseWaitKind, ContainerFacts},
     time::WallTime,
 };
 
@@ -45,8 +47,8 @@ pub struct Report {
     pub processes: Vec<ProcessSummary>,
     /// Transitions of processes that the table of processes had no room for.
     pub omitted: u64,
-    /// Containers; `None` until they can be told apart.
-    pub containers: Option<Vec<()>>,
+    /// Containers by number of transitions; `None` where nobody has looked.
+    pub containers: Option<Vec<ContainerSummary>>,
     /// What is wrong; `None` as long as no rules judge it.
     pub findings: Findings,
 }
@@ -96,6 +98,9 @@ pub struct Loss {
     pub repaired: Option<u64>,
     /// Events of connections that a full table had no room for: counted, but without any history.
     pub untracked: u64,
+    /// Records of other kinds that the ring buffer had no room for: who accepted a socket, what became of a half-open
+    /// request. Not among the transitions; what they would have told is unknown.
+    pub side_lost: u64,
 }
 
 /// One cell of the transition matrix.
@@ -151,71 +156,6 @@ impl From<&Histogram> for DurationSummary {
     }
 }
 
-/// Passive handshakes: from the SYN to the final ACK.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct HalfOpen {
-    /// Completed handshakes of known duration.
-    pub completed: DurationSummary,
-    /// Where the durations come from.
-    pub sources: HalfOpenSources,
-    /// Completed handshakes of unknown duration that are not known to be cookie ones.
-    pub unknown: u64,
-    /// Requests that died by their timer; `None` where they cannot be seen.
-    pub expired: Option<u64>,
-    /// Requests that a reset ended; `None` where they cannot be seen.
-    pub reset: Option<u64>,
-    /// Requests that are half-open now; `None` where they cannot be seen.
-    pub live: Option<u64>,
-    /// Handshakes completed by a SYN cookie: the kernel kept no request, so no duration exists. `None`
-    /// where they cannot be told.
-    pub cookies: Option<u64>,
-    /// Per listener, busiest first.
-    pub listeners: Vec<Listener>,
-}
-
-/// How the durations of completed handshakes were measured.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct HalfOpenSources {
-    /// Request queued → final ACK.
-    pub sock_ops: u64,
-    /// SYN → final ACK of a TCP Fast Open connection.
-    pub fast_open: u64,
-    /// The kernel's first round-trip sample: SYN-ACK → final ACK, no retransmission.
-    pub srtt: u64,
-    /// The kernel's time in retransmission timeouts.
-    pub rto: u64,
-}
-
-/// A listener.
-#[derive(Clone, Debug, Serialize)]
-pub struct Listener {
-    /// Where it listens, or, if its `listen()` was not seen, where its children were connected; `None` sums
-    /// up the listeners that the table had no room for.
-    pub local: Option<Endpoint>,
-    /// Network namespace.
-    pub netns: Option<u32>,
-    /// Whose it is.
-    pub process: Option<ProcessIdentity>,
-    /// Completed handshakes of known duration.
-    pub completed: DurationSummary,
-    /// Completed handshakes of unknown duration.
-    pub unknown: u64,
-    /// See [`HalfOpen::expired`].
-    pub expired: Option<u64>,
-    /// See [`HalfOpen::reset`].
-    pub reset: Option<u64>,
-    /// See [`HalfOpen::live`].
-    pub live: Option<u64>,
-    /// See [`HalfOpen::cookies`].
-    pub cookies: Option<u64>,
-    /// Fill and limit of the SYN queue; `None` without snapshots.
-    pub syn_queue: Option<()>,
-    /// Fill and limit of the accept queue; `None` without snapshots.
-    pub accept_queue: Option<()>,
-    /// Distinct sources; `None` as long as they are not estimated.
-    pub sources: Option<u64>,
-}
-
 /// Connection attempts to one destination.
 #[derive(Clone, Debug, Serialize)]
 pub struct Connect {
@@ -259,14 +199,29 @@ pub struct CloseWaitProcess {
     pub count: u64,
     /// Age of the oldest; `None` if no entry was seen.
     pub oldest_ns: Option<u64>,
-    /// Whose fault; `None` until their queues are sampled.
-    pub kinds: Option<()>,
+    /// Whether `oldest_ns` is the age itself and not a lower bound; `None` with it.
+    pub oldest_exact: Option<bool>,
+    /// Whose fault, as the last survey saw their queues; `None` without one.
+    pub kinds: Option<CloseWaitKinds>,
     /// Their peers, most frequent first.
     pub peers: Vec<PeerCount>,
     /// The listeners that they came in on, most frequent first.
     pub listeners: Vec<PeerCount>,
     /// The oldest of them.
     pub sockets: Vec<Socket>,
+}
+
+/// How many CLOSE_WAIT sockets are of which kind. Those that no survey has seen yet are in none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CloseWaitKinds {
+    /// Everything read, the end included; `close()` forgotten.
+    pub forgot_close: u64,
+    /// Not looked at since the peer closed.
+    pub never_looked: u64,
+    /// Data left unread.
+    pub unread_data: u64,
+    /// Never accepted.
+    pub never_accepted: u64,
 }
 
 /// An endpoint and how many sockets have it.
@@ -295,21 +250,50 @@ pub struct Socket {
     pub age_ns: Option<u64>,
     /// Whether `age_ns` is the age itself and not a lower bound; `None` with it.
     pub age_exact: Option<bool>,
-    /// File descriptors; `None` without a look-up.
+    /// The owner's descriptors of it; `None` without a look-up.
     pub fds: Option<Vec<u32>>,
-    /// Bytes that the program has not read; `None` without a snapshot.
+    /// Everybody's descriptors of it; `None` without a look-up.
+    pub holders: Option<Vec<SocketHolder>>,
+    /// Bytes that the program has not read; `None` without a survey.
     pub unread_bytes: Option<u64>,
-    /// Whose fault; `None` until its queue is sampled.
-    pub kind: Option<()>,
+    /// Whose fault; `None` without a survey.
+    pub kind: Option<CloseWaitKind>,
+    /// Who holds it; `None` without a look-up.
+    pub owner_state: Option<OwnerState>,
     /// How its owner is known.
     pub owner_source: OwnerSource,
+}
+
+/// A descriptor of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SocketHolder {
+    /// Process id.
+    pub pid: u32,
+    /// Descriptor.
+    pub fd: u32,
+}
+
+/// Who holds a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OwnerState {
+    /// One process.
+    Held,
+    /// Several processes: it was inherited or passed on.
+    Shared,
+    /// Nobody yet: it waits to be accepted.
+    NeverAccepted,
+    /// Nobody that has a descriptor: it is being passed over a UNIX socket, or the kernel holds it (io_uring).
+    InFlight,
 }
 
 /// TIME_WAIT.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct TimeWait {
-    /// Sockets in TIME_WAIT now; `None` without snapshots.
+    /// Sockets in TIME_WAIT now; `None` without a survey.
     pub live: Option<u64>,
+    /// Orphans in FIN_WAIT2 that are kept like them; `None` without a survey.
+    pub live_orphans: Option<u64>,
     /// Sockets that went into TIME_WAIT; `None` where nothing tells them from orphans.
     pub entered: Option<u64>,
     /// Sockets that the kernel put away in FIN_WAIT2, because their program had closed them and the peer had
@@ -320,8 +304,26 @@ pub struct TimeWait {
     pub inferred: bool,
     /// Who closed first, most first.
     pub processes: Vec<TimeWaitProcess>,
-    /// Per destination with the share of the port range in use; `None` without snapshots.
-    pub destinations: Option<Vec<()>>,
+    /// Sockets in TIME_WAIT now by local address and peer, most first; `None` without a survey.
+    pub destinations: Option<Vec<TimeWaitDestination>>,
+}
+
+/// Sockets in TIME_WAIT between a local address and a peer: they differ in the local port only.
+#[derive(Clone, Debug, Serialize)]
+pub struct TimeWaitDestination {
+    /// Network namespace.
+    pub netns: u32,
+    /// Local address.
+    pub local: std::net::IpAddr,
+    /// Peer.
+    pub peer: Endpoint,
+    /// How many.
+    pub count: u64,
+    /// How many ports `ip_local_port_range` has; `None` where that cannot be read.
+    pub ports: Option<u64>,
+    /// Share of these that are taken, between 0 and 1; more where the ports were chosen by the program. `None` with
+    /// `ports`.
+    pub share: Option<f64>,
 }
 
 /// Sockets of one process that went into TIME_WAIT.
@@ -331,6 +333,8 @@ pub struct TimeWaitProcess {
     pub process: Option<ProcessIdentity>,
     /// How many.
     pub entered: u64,
+    /// Those that are in TIME_WAIT now, among those whose entry was seen; `None` without a survey.
+    pub live: Option<u64>,
 }
 
 /// A process's part in the window.
@@ -361,8 +365,29 @@ pub struct ProcessIdentity {
     pub user: Option<String>,
     /// When it started; `None` where the attach kind does not give it.
     pub start_time: Option<WallTime>,
-    /// Its container; `None` without a look-up.
-    pub container: Option<()>,
+    /// Its container; `None` without a look-up, or for a process of the host.
+    pub container: Option<ContainerFacts>,
     /// Its cgroup; `None` without a look-up.
     pub cgroup: Option<String>,
+    /// How many descriptors it had when it was looked at; `None` without a look-up.
+    pub fds: Option<u64>,
+    /// How many it may have (RLIMIT_NOFILE); `None` without a look-up.
+    pub nofile: Option<u64>,
+}
+
+/// A container's part in the window.
+#[derive(Clone, Debug, Serialize)]
+pub struct ContainerSummary {
+    /// The container; `None` sums up the processes of the host and those whose container is not known.
+    pub container: Option<ContainerFacts>,
+    /// Its processes that had a part.
+    pub processes: u64,
+    /// Transitions of their sockets.
+    pub total: u64,
+    /// Their sockets at the end of the window.
+    pub live: u64,
+    /// Of these, lingering in CLOSE_WAIT.
+    pub close_wait: u64,
+    /// Sockets of theirs that went into TIME_WAIT in the window.
+    pub time_wait: u64,
 }

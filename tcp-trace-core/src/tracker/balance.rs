@@ -18,6 +18,7 @@ struct Totals {
     kernel: Box<Counters>,
     missed: u64,
     untracked: u64,
+    repaired: u64,
 }
 
 /// Everything that is needed to account for each transition.
@@ -27,6 +28,10 @@ pub(super) struct Balance {
     /// As of the start of the window.
     before: Totals,
     ended: bool,
+    /// Whether there was a survey that could have repaired anything.
+    surveyed: bool,
+    /// Transitions that were lost by the last whole survey.
+    lost_before: u64,
 }
 
 impl Default for Balance {
@@ -37,8 +42,9 @@ impl Default for Balance {
             kernel: Box::new(Counters::ZERO),
             missed: 0,
             untracked: 0,
+            repaired: 0,
         };
-        Self { now: zero.clone(), before: zero, ended: false }
+        Self { now: zero.clone(), before: zero, ended: false, surveyed: false, lost_before: 0 }
     }
 }
 
@@ -58,6 +64,24 @@ impl Balance {
         self.now.untracked += 1;
     }
 
+    /// A survey is over.
+    pub(super) fn surveyed(&mut self, whole: bool) {
+        self.surveyed = true;
+        if whole {
+            self.lost_before = self.now.lost();
+        }
+    }
+
+    /// Whether transitions were lost since the last whole survey.
+    pub(super) fn needs_repair(&self) -> bool {
+        self.now.lost() > self.lost_before
+    }
+
+    /// A survey has put right what lost events had left behind.
+    pub(super) fn repaired(&mut self) {
+        self.now.repaired += 1;
+    }
+
     /// The kernel's counters as of now.
     pub(super) fn read(&mut self, reading: &CounterReading) {
         self.now.kernel.clone_from(&reading.counters);
@@ -72,7 +96,7 @@ impl Balance {
     /// The window's part. Events that are held back count as filtered until they are accepted; the window
     /// that accepts one of an earlier window takes it over.
     pub(super) fn loss(&self) -> Loss {
-        let Self { now, before, ended } = self;
+        let Self { now, before, ended, surveyed, lost_before: _ } = self;
         let window = |now: &[u64], before: &[u64]| total(now).saturating_sub(total(before));
         let received = window(&*now.received, &*before.received);
         let delivered = window(&*now.accepted, &*before.accepted);
@@ -90,8 +114,9 @@ impl Balance {
             lost: window(&now.kernel.lost, &before.kernel.lost).saturating_add(missed),
             missed,
             balanced: self.balanced(),
-            repaired: None,
+            repaired: surveyed.then(|| now.repaired.saturating_sub(before.repaired)),
             untracked: now.untracked.saturating_sub(before.untracked),
+            side_lost: now.kernel.side_lost.saturating_sub(before.kernel.side_lost),
         }
     }
 
@@ -99,7 +124,7 @@ impl Balance {
     /// because the kernel has counted them by kind after its filter. Where user space filters too, nobody can
     /// say which of the lost ones it would have accepted.
     pub(super) fn transitions(&self, with_lost: bool) -> Vec<TransitionCount> {
-        let Self { now, before, ended: _ } = self;
+        let Self { now, before, .. } = self;
         let window = |now: &[u64], before: &[u64], index| at(now, index).saturating_sub(at(before, index));
         (0..TRANSITIONS)
             .filter_map(|index| {
@@ -136,6 +161,11 @@ impl Balance {
 }
 
 impl Totals {
+    /// Transitions that did not arrive although they were wanted.
+    fn lost(&self) -> u64 {
+        total(&self.kernel.lost).saturating_add(self.missed)
+    }
+
     /// Transitions that the kernel has seen. While the stream runs, events arrive after the counters were
     /// read: what arrived was seen.
     fn seen(&self, ended: bool) -> u64 {

@@ -5,16 +5,19 @@ use std::num::NonZeroU64;
 use tcp_trace_common::counters::slot;
 
 use super::{
+    errno::{ECONNABORTED, ECONNREFUSED, ECONNRESET, EHOSTUNREACH, ENETUNREACH, ETIMEDOUT},
     handshake::{self, Handshake},
+    life::Life,
     listeners::Parent,
 };
 use crate::{
     endpoint::{Endpoint, Family},
-    input::Event,
+    input::{Event, Task, TimeWait},
     process::{Owner, OwnerSource},
     report::StateChange,
     session::Session,
     state::TcpState,
+    survey::{Age, SocketRow},
     time::Timestamp,
 };
 
@@ -27,14 +30,6 @@ pub(super) enum Key {
     Address(u64),
 }
 
-/// Errors of `sk_err` (`include/uapi/asm-generic/errno.h`).
-const ENETUNREACH: u16 = 101;
-const ECONNABORTED: u16 = 103;
-const ECONNRESET: u16 = 104;
-const ETIMEDOUT: u16 = 110;
-const ECONNREFUSED: u16 = 111;
-const EHOSTUNREACH: u16 = 113;
-
 /// Accepted transitions that wait to be attributed to the connection's owner. A life has eleven kinds at most; a
 /// longer trail is attributed early.
 const TRAIL: usize = 14;
@@ -43,12 +38,17 @@ const TRAIL: usize = 14;
 #[derive(Clone, Debug)]
 pub(super) struct Connection {
     pub(super) state: TcpState,
-    /// When `state` was entered, if that was seen.
-    since: Option<Timestamp>,
+    /// When `state` was entered, if that is known.
+    since: Option<Since>,
+    /// Its last event, or the survey that found it.
+    pub(super) last: Timestamp,
     pub(super) local: Endpoint,
     pub(super) peer: Endpoint,
     pub(super) netns: Option<u32>,
     pub(super) cookie: Option<NonZeroU64>,
+    pub(super) cgroup_id: Option<u64>,
+    /// The socket's own family number.
+    family: u16,
     pub(super) owner: Option<Owner>,
     /// The owner is inferred from the listener.
     provisional: bool,
@@ -62,6 +62,16 @@ pub(super) struct Connection {
     pub(super) accepted: bool,
     trail: [u8; TRAIL],
     trail_len: u8,
+    /// What its obituary will say; `None` if none is wanted.
+    pub(super) life: Option<Box<Life>>,
+}
+
+/// When a state was entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Since {
+    at: Timestamp,
+    /// Or earlier.
+    exact: bool,
 }
 
 /// How a connection attempt ended.
@@ -92,6 +102,8 @@ pub(super) struct Step {
     pub(super) attempt: Option<Attempt>,
     pub(super) afterlife: Option<Afterlife>,
     pub(super) listener: Option<Endpoint>,
+    /// Whether a survey has counted the request already.
+    pub(super) counted: bool,
 }
 
 impl Connection {
@@ -100,6 +112,9 @@ impl Connection {
         Self {
             state: event.old,
             since: None,
+            last: event.time,
+            cgroup_id: event.cgroup_id,
+            family: event.family,
             local: event.local,
             peer: event.peer,
             netns: event.netns,
@@ -112,6 +127,31 @@ impl Connection {
             accepted: false,
             trail: [0; TRAIL],
             trail_len: 0,
+            life: None,
+        }
+    }
+
+    /// A connection that a survey found at `now`.
+    pub(super) fn found(row: &SocketRow, age: Option<Age>, now: Timestamp) -> Self {
+        Self {
+            state: row.state,
+            since: age.map(|age| Since { at: now.minus(age.ns), exact: age.exact }),
+            last: now,
+            cgroup_id: row.cgroup_id,
+            family: row.family,
+            local: row.local,
+            peer: row.peer,
+            netns: Some(row.netns),
+            cookie: Some(row.cookie),
+            owner: None,
+            provisional: false,
+            listener: None,
+            connecting: None,
+            passive: false,
+            accepted: false,
+            trail: [0; TRAIL],
+            trail_len: 0,
+            life: None,
         }
     }
 
@@ -125,46 +165,107 @@ impl Connection {
     }
 
     /// Time in the current state.
-    pub(super) fn age_ns(&self, now: Timestamp) -> Option<u64> {
-        self.since.map(|since| now.since(since))
+    pub(super) fn age(&self, now: Timestamp) -> Option<Age> {
+        self.since.map(|since| Age { ns: now.since(since.at), exact: since.exact })
+    }
+
+    /// A survey shows the connection in a state that no event told of: some were lost.
+    pub(super) fn repair(&mut self, row: &SocketRow, age: Option<Age>, now: Timestamp) {
+        self.state = row.state;
+        self.since = age.map(|age| Since { at: now.minus(age.ns), exact: age.exact });
+        self.last = now;
+        self.connecting = None;
+        if let Some(life) = &mut self.life {
+            life.interrupted(row.state);
+        }
     }
 
     /// Moves on by one event.
-    pub(super) fn advance(&mut self, event: &Event, parent: Option<Parent>, session: &Session) -> Step {
+    pub(super) fn advance(
+        &mut self,
+        event: &Event,
+        parent: Option<Parent>,
+        sent: Option<Timestamp>,
+        session: &Session,
+    ) -> Step {
         self.learn_tuple(event);
         self.learn_owner(event, parent);
-        let handshake = (event.old == TcpState::SynReceived
-            && event.new == TcpState::Established
-            && (self.passive || event.request.is_some()))
-        .then(|| handshake::measure(event, session));
+        let handshake = self.handshake(event, sent, session);
+        let duration_ns = self.duration_ns(event, handshake);
+        let handshake = handshake.filter(|_| event.new == TcpState::Established);
+        let attempt = self.attempt(event);
         let step = Step {
             change: StateChange {
                 at: event.time,
                 time: session.anchor.wall(event.time),
                 old: event.old,
                 new: event.new,
-                duration_ns: self.duration_ns(event, session),
+                duration_ns,
                 local: self.local,
                 peer: self.peer,
-                family: self.family(event),
+                family: self.family(),
                 cookie: self.cookie.map(NonZeroU64::get),
                 skaddr: event.skaddr,
                 netns: event.netns,
-                cgroup_id: event.cgroup_id,
+                cgroup_id: self.cgroup_id,
                 owner: self.owner,
+                container: None,
             },
             handshake,
-            attempt: self.attempt(event),
+            attempt,
             afterlife: afterlife(event),
             listener: self.listener,
+            counted: false,
         };
+        if let Some(life) = &mut self.life {
+            life.advance(event, &step, self.state == event.old);
+        }
         if event.old != event.new {
-            self.since = Some(event.time);
+            self.since = Some(Since { at: event.time, exact: true });
         } else if self.state != event.old {
             self.since = None; // The entry was lost.
         }
         self.state = event.new;
+        self.last = event.time;
         step
+    }
+
+    /// A survey shows how long it has been in its state at least; an event that was seen knows better.
+    pub(super) fn learn_age(&mut self, state: TcpState, age: Option<Age>, now: Timestamp) {
+        if self.since.is_none() && self.state == state {
+            self.since = age.map(|age| Since { at: now.minus(age.ns), exact: age.exact });
+        }
+    }
+
+    /// Another task than the one that opened it uses it.
+    pub(super) fn used_by(&mut self, task: Task, source: OwnerSource) {
+        self.own(task, source);
+    }
+
+    /// The processes that hold its descriptors were looked up; `owner` is the one among them that it is put down to.
+    pub(super) fn held_by(&mut self, owner: Owner) {
+        self.owner = Some(owner);
+        self.provisional = false;
+    }
+
+    /// The owner is not known.
+    pub(super) fn disown(&mut self) {
+        self.owner = None;
+    }
+
+    /// Whether the owner is an inference from the listener.
+    pub(super) fn is_provisional(&self) -> bool {
+        self.provisional
+    }
+
+    /// The listener of a connection that was not seen to be born.
+    pub(super) fn came_in_on(&mut self, parent: Parent) {
+        self.listener = Some(parent.local);
+        self.passive = true;
+        if self.owner.is_none() {
+            self.owner = parent.owner.map(|owner| Owner { source: OwnerSource::Listen, ..owner });
+            self.provisional = true;
+        }
     }
 
     /// The owner as the filter may know it: 0 where a later event may still tell otherwise.
@@ -209,6 +310,7 @@ impl Connection {
             event.cookie.or(self.cookie)
         };
         self.netns = event.netns.or(self.netns);
+        self.cgroup_id = event.cgroup_id.or(self.cgroup_id);
     }
 
     fn learn_owner(&mut self, event: &Event, parent: Option<Parent>) {
@@ -231,6 +333,10 @@ impl Connection {
             (TcpState::Close, TcpState::Listen) => OwnerSource::Listen,
             _ => OwnerSource::Task,
         };
+        self.own(task, source);
+    }
+
+    fn own(&mut self, task: Task, source: OwnerSource) {
         let same = self.owner.filter(|owner| owner.process == task.process);
         self.owner = Some(Owner {
             process: task.process,
@@ -240,23 +346,37 @@ impl Connection {
         self.provisional = false;
     }
 
+    /// How long the connection was half-open, if this event ends that.
+    fn handshake(&self, event: &Event, sent: Option<Timestamp>, session: &Session) -> Option<Handshake> {
+        (event.old == TcpState::SynReceived
+            && event.new != TcpState::SynReceived
+            && (self.passive || event.request.is_some()))
+        .then(|| handshake::measure(event, sent, session))
+    }
+
     /// Time in the state that the event leaves, if its entry was seen.
-    fn duration_ns(&self, event: &Event, session: &Session) -> Option<u64> {
+    fn duration_ns(&self, event: &Event, handshake: Option<Handshake>) -> Option<u64> {
         if event.old == event.new || event.old == TcpState::Close || self.state != event.old {
             return None;
         }
-        if event.old == TcpState::SynReceived && (self.passive || event.request.is_some()) {
+        match handshake {
             // The child lives in SYN_RECV for microseconds; the connection was half-open since its SYN.
-            return handshake::measure(event, session).duration_ns();
+            Some(handshake) => handshake.duration_ns(),
+            None => self.age(event.time).filter(|age| age.exact).map(|age| age.ns),
         }
-        self.age_ns(event.time)
     }
 
-    fn family(&self, event: &Event) -> Family {
-        let v4 = event.family == tcp_trace_common::address::AF_INET
+    /// What the two ends speak.
+    pub(super) fn family(&self) -> Family {
+        let v4 = self.family == tcp_trace_common::address::AF_INET
             || self.local.address.is_ipv4()
             || self.peer.address.is_ipv4();
         if v4 { Family::Ipv4 } else { Family::Ipv6 }
+    }
+
+    /// The socket's own family number.
+    pub(super) fn family_number(&self) -> u16 {
+        self.family
     }
 
     /// How an attempt to connect ended, if this event ends one.
@@ -278,6 +398,19 @@ impl Connection {
     }
 }
 
+impl Step {
+    /// With the ends of its connection, which an event before them did not know.
+    pub(super) fn completed(mut self, connection: &Connection) -> Self {
+        if connection.passive && !self.change.peer.is_known() {
+            self.change.local = connection.local;
+            self.change.peer = connection.peer;
+            self.change.family = connection.family();
+            self.change.cookie = connection.cookie.map(NonZeroU64::get);
+        }
+        self
+    }
+}
+
 /// The three transitions that begin a connection or a listener.
 pub(super) fn is_birth(event: &Event) -> bool {
     matches!(
@@ -294,5 +427,24 @@ fn afterlife(event: &Event) -> Option<Afterlife> {
     if event.new != TcpState::Close || !closed_first || event.error? != 0 {
         return None;
     }
+    match event.time_wait {
+        Some(TimeWait::TimeWait) => return Some(Afterlife::TimeWait),
+        Some(TimeWait::Orphan) => return Some(Afterlife::Orphan),
+        Some(TimeWait::None) => return None,
+        None => {}
+    }
+    // Closed by its own program with linger 0 or unread data: it was reset. After the peer's FIN a FIN_WAIT2 socket
+    // is replaced at once, so that only one without it can be closed.
+    let unread = event.bytes.map_or(0, |bytes| bytes.unread);
+    let reset = match event.old {
+        TcpState::FinWait2 => event.done == Some(false) && (event.linger_zero || unread > 0),
+        _ => event.linger_zero || unread > 1,
+    };
+    if event.task.is_some() && reset {
+        return None;
+    }
     Some(if event.done? { Afterlife::TimeWait } else { Afterlife::Orphan })
 }
+
+// A million connections fit into 256 MiB. (The obituary of a life is apart, and only there when it is wanted.)
+const _: () = assert!(size_of::<Connection>() <= 256);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rustc_hash::FxHashMap;
 
 use super::connection::{Key, Step};
+use crate::state::TcpState;
 
 /// The events held back, by connection. When there is no room for another, the connection that has been
 /// held back the longest is given up: the kernel's filter may have turned away its later events, and then
@@ -52,6 +53,12 @@ impl Held {
         self.order.remove(&place);
         self.total -= steps.len();
         steps
+    }
+
+    /// The last transition of a connection that is held back.
+    pub(super) fn last(&self, key: Key) -> Option<(TcpState, TcpState)> {
+        let (_, steps) = self.steps.get(&key)?;
+        steps.last().map(|step| (step.change.old, step.change.new))
     }
 
     /// A connection's key has become known.

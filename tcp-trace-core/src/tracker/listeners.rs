@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rustc_hash::FxHashMap;
-use tcp_trace_common::address::AF_INET;
+use tcp_trace_common::address::{AF_INET, AF_INET6};
 
 use super::connection::{Connection, Key};
 use crate::{endpoint::Endpoint, process::Owner};
@@ -37,6 +37,22 @@ impl Listeners {
                 self.0.remove(&at);
             }
         }
+    }
+
+    /// The listener of a child whose namespace is not known, if there is only one that it could be.
+    pub(super) fn find_anywhere(&self, child: Endpoint, family: u16) -> Option<(Option<u32>, Parent)> {
+        let mut found = self
+            .0
+            .keys()
+            .filter(|(_, port)| *port == child.port)
+            .filter_map(|(netns, _)| Some((*netns, self.find(*netns, child, family)?)));
+        let first = found.next()?;
+        found.next().is_none().then_some(first)
+    }
+
+    /// The listener at an address of a namespace, whatever its family.
+    pub(super) fn find_at(&self, netns: Option<u32>, local: Endpoint) -> Option<Parent> {
+        self.find(netns, local, AF_INET).or_else(|| self.find(netns, local, AF_INET6))
     }
 
     /// The listener of a child with this local end, as the kernel picks it (`compute_score`,

@@ -6,13 +6,22 @@
 
 mod balance;
 mod connection;
+mod ending;
+mod errno;
 mod handshake;
 mod hold;
+mod life;
 mod listeners;
+mod namespaces;
+mod naming;
+mod people;
+mod requests;
+mod sources;
 mod summary;
+mod survey;
 mod tally;
-
-use std::collections::hash_map::Entry;
+mod time_wait;
+mod wake;
 
 use rustc_hash::FxHashMap;
 use tcp_trace_common::filter::{Filter, Subject, Verdict};
@@ -20,14 +29,23 @@ use tcp_trace_common::filter::{Filter, Subject, Verdict};
 use self::{
     balance::Balance,
     connection::{Connection, Key, Step},
+    handshake::DurationSource,
     hold::Held,
+    life::Life,
     listeners::Listeners,
+    namespaces::Namespaces,
+    people::People,
+    requests::Requests,
+    survey::{Samples, Survey},
     tally::Tally,
+    time_wait::TimeWaits,
+    wake::Wake,
 };
 use crate::{
-    filter::TooManyPorts,
-    input::{Event, Input},
-    report::{Report, StateChange},
+    filter::TooMany,
+    input::{Event, Input, RequestChange, SocketUse, UseKind},
+    process::{OwnerSource, ProcessId},
+    report::{Obituary, Report, StateChange},
     session::Session,
     state::TcpState,
     time::Timestamp,
@@ -47,6 +65,17 @@ pub struct Settings {
     pub max_sockets: usize,
     /// Whether single state changes are wanted, or only reports.
     pub changes: bool,
+    /// Whether finished connections are wanted.
+    pub closed: bool,
+}
+
+/// What the tracker says between reports.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// State changes, in order.
+    pub changes: Vec<StateChange>,
+    /// Finished connections, in order.
+    pub closed: Vec<Obituary>,
 }
 
 impl Default for Settings {
@@ -57,9 +86,15 @@ impl Default for Settings {
             max_rows: 4096,
             max_sockets: 100,
             changes: false,
+            closed: false,
         }
     }
 }
+
+/// Processes kept of each of two generations.
+const PEOPLE: usize = 8192;
+/// Half-open requests kept; as many as the kernel program's map holds.
+const REQUESTS: usize = 65_536;
 
 /// Everything that is known of the traced host's connections.
 #[derive(Debug)]
@@ -75,6 +110,15 @@ pub struct Tracker {
     held: Held,
     balance: Balance,
     tally: Tally,
+    people: People,
+    requests: Requests,
+    namespaces: Namespaces,
+    time_waits: TimeWaits,
+    wake: Wake,
+    /// The survey that is under way.
+    survey: Option<Survey>,
+    /// What the last survey found out about sockets beyond their state.
+    samples: Samples,
     window_start: Timestamp,
     now: Timestamp,
 }
@@ -90,7 +134,7 @@ impl Tracker {
         session: Session,
         filter: &crate::filter::FilterSpec,
         settings: Settings,
-    ) -> Result<Self, TooManyPorts> {
+    ) -> Result<Self, TooMany> {
         let filters = [&session.filter, filter]
             .into_iter()
             .filter(|spec| !spec.is_empty())
@@ -108,6 +152,13 @@ impl Tracker {
             held: Held::new(settings.max_connections / 4),
             balance: Balance::default(),
             tally: Tally::new(settings.max_rows),
+            people: People::new(PEOPLE),
+            requests: Requests::new(REQUESTS),
+            namespaces: Namespaces::default(),
+            time_waits: TimeWaits::default(),
+            wake: Wake::default(),
+            survey: None,
+            samples: Samples::default(),
             window_start: started,
             now: started,
         })
@@ -119,10 +170,13 @@ impl Tracker {
         self.now
     }
 
-    /// Takes one input. State changes that the filter accepts are appended to `changes`, if they are wanted.
-    pub fn apply(&mut self, input: &Input, changes: &mut Vec<StateChange>) {
+    /// Takes one input. State changes and finished connections that the filter accepts are appended to `output`, if
+    /// they are wanted.
+    pub fn apply(&mut self, input: &Input, output: &mut Output) {
         match input {
-            Input::Event(event) => self.event(event, changes),
+            Input::Event(event) => self.event(event, output),
+            Input::SocketUse(used) => self.socket_use(used, output),
+            Input::Request(change) => self.request(change),
             Input::Counters(reading) => {
                 self.now = self.now.max(reading.time);
                 self.balance.read(reading);
@@ -131,138 +185,198 @@ impl Tracker {
                 self.now = self.now.max(*time);
                 self.balance.end();
             }
+            Input::SurveyBegin(begin) => self.survey = Some(Survey::new(begin)),
+            Input::Sockets(time, rows) => self.survey_rows(*time, rows),
+            Input::Holders(holders) => self.survey_holders(holders),
+            Input::Requests(rows) => self.survey_requests(rows),
+            Input::Facts(facts) => self.facts(facts),
+            Input::SurveyEnd(end) => self.survey_end(end, output),
         }
+        if matches!(input, Input::End(_)) {
+            for ended in self.wake.drain() {
+                self.conclude(ended, output);
+            }
+        }
+        while let Some(ended) = self.wake.overdue(self.now) {
+            self.conclude(ended, output);
+        }
+    }
+
+    /// Whether transitions were lost since the last whole survey.
+    #[must_use]
+    pub fn needs_repair(&self) -> bool {
+        self.balance.needs_repair()
+    }
+
+    /// The processes that were seen since the last call and that no facts are known of yet.
+    pub fn take_wanted(&mut self) -> Vec<ProcessId> {
+        self.people.take_wanted()
     }
 
     /// The report of the window that ends now, and the start of the next one.
     #[must_use]
     pub fn report(&mut self) -> Report {
+        self.attribute_ended();
         for connection in self.table.values_mut() {
             self.tally.attribute(connection);
         }
         let report = summary::report(self);
         self.tally = Tally::new(self.settings.max_rows);
         self.balance.next_window();
+        self.namespaces.next_window();
         self.window_start = self.now;
         report
     }
 
-    fn event(&mut self, event: &Event, changes: &mut Vec<StateChange>) {
+    fn event(&mut self, event: &Event, output: &mut Output) {
         self.now = self.now.max(event.time);
         self.balance.received(event.old, event.new);
+        if let Some(task) = event.task {
+            self.people.meet(task.process);
+        }
         let key = self.key(event);
         let parent = self.parent(event);
+        let sent = self.requests.sent(event.cookie);
+        let ends = event.new == TcpState::Close && !self.awaits_close(event);
+        let birth = connection::is_birth(event);
+        if birth {
+            self.bury_predecessor(key, output);
+        }
         let tracked = self.table.len() < self.settings.max_connections || self.table.contains_key(&key);
         let mut stranger;
         let connection = if tracked {
-            match self.table.entry(key) {
-                Entry::Occupied(known) => {
-                    let known = known.into_mut();
-                    if known.state == TcpState::Listen {
-                        self.listeners.remove(key, known);
-                    }
-                    known
-                }
-                Entry::Vacant(new) => new.insert(Connection::unseen(event)),
+            let new = || begin(event, birth, self.settings.closed);
+            let known = self.table.entry(key).or_insert_with(new);
+            if known.state == TcpState::Listen {
+                self.listeners.remove(key, known);
             }
+            known
         } else {
             self.balance.untracked();
-            stranger = Connection::unseen(event);
+            stranger = begin(event, birth, self.settings.closed);
             &mut stranger
         };
-        if connection::is_birth(event) {
-            // Whatever is known under this key belongs to an earlier life, whose end was lost.
-            self.tally.attribute(connection);
-            self.held.take(key);
-            *connection = Connection::born(event);
+        let mut step = connection.advance(event, parent, sent, &self.session);
+        step.change.container = self.people.container(step.change.owner, step.change.cgroup_id);
+        if step.handshake.is_some() {
+            step.counted = self.requests.completed(event.cookie);
         }
-        let step = connection.advance(event, parent, &self.session);
         if tracked && event.new == TcpState::Listen {
             self.listeners.insert(key, connection);
         }
         let mut given_up = None;
-        match judge(&self.filters, connection, event) {
+        match judge(&self.filters, connection, (event.old, event.new)).and(naming::ripeness(event)) {
             Verdict::Accept => {
                 connection.accepted = true;
-                for step in self.held.take(key).iter().chain([&step]) {
-                    accept(&mut self.tally, &mut self.balance, connection, step);
+                for step in self.held.take(key).into_iter().chain([step.clone()]) {
+                    let step = step.completed(connection);
+                    accept(&mut self.tally, &mut self.balance, connection, &step);
                     if self.settings.changes {
-                        changes.push(step.change.clone());
+                        output.changes.push(step.change);
                     }
                 }
             }
-            Verdict::Defer if event.new != TcpState::Close => given_up = self.held.push(key, step),
+            Verdict::Defer if !ends => {
+                given_up = self.held.push(key, step.clone());
+            }
             Verdict::Defer | Verdict::Reject => drop(self.held.take(key)),
         }
-        if event.new == TcpState::Close || !tracked {
+        if !tracked {
             self.tally.attribute(connection);
+        } else if event.new == TcpState::Close {
+            self.close(key, event, &step, output);
         }
-        if event.new == TcpState::Close {
-            self.table.remove(&key);
+        if let Some(key) = given_up {
+            self.give_up(key);
         }
-        if let Some(key) = given_up
-            && self.table.get(&key).is_some_and(|connection| connection.state != TcpState::Listen)
-        {
+    }
+
+    /// There was no room for the events of a connection that the filter cannot judge.
+    fn give_up(&mut self, key: Key) {
+        if self.table.get(&key).is_some_and(|connection| connection.state != TcpState::Listen) {
             self.table.remove(&key);
         }
     }
 
-    /// The connection's key. Up to 6.12 a child is born with its listener's cookie and without its peer: it
-    /// is kept under its address until its next event, which brings its own cookie.
-    fn key(&mut self, event: &Event) -> Key {
-        let by_address = Key::Address(event.skaddr);
-        let Some(cookie) = event.cookie else { return by_address };
-        let key = Key::Cookie(cookie);
-        if is_child_birth(event) && !event.peer.is_known() {
-            return by_address;
+    /// A task used a socket that it had not opened.
+    fn socket_use(&mut self, used: &SocketUse, output: &mut Output) {
+        self.now = self.now.max(used.time);
+        self.people.meet(used.task.process);
+        if used.how == UseKind::Close {
+            if let Some(mut ended) = self.wake.take(used.cookie) {
+                ended.connection.used_by(used.task, OwnerSource::Task);
+                self.conclude(ended, output);
+            }
+            return;
         }
-        if event.old == TcpState::SynReceived
-            && !self.table.contains_key(&key)
-            && let Some(child) = self.table.remove(&by_address)
-        {
-            self.table.insert(key, child);
-            self.held.rename(by_address, key);
+        let key = Key::Cookie(used.cookie);
+        let Some(connection) = self.table.get_mut(&key) else { return };
+        // A later use, by another task than the one that a transition showed, may be a helper's.
+        if connection.owner.is_none() || connection.is_provisional() {
+            connection.used_by(used.task, OwnerSource::Accept);
         }
-        key
+        self.decide(key, output);
     }
 
-    /// The listener that a child came in on.
-    fn parent(&self, event: &Event) -> Option<listeners::Parent> {
-        if !is_child_birth(event) {
-            return None;
+    /// Judges the events of a connection that were held back, after its owner has become known.
+    fn decide(&mut self, key: Key, output: &mut Output) {
+        let Some(connection) = self.table.get_mut(&key) else { return };
+        let Some(transition) = self.held.last(key) else { return };
+        match judge(&self.filters, connection, transition) {
+            Verdict::Accept => {
+                connection.accepted = true;
+                for step in self.held.take(key) {
+                    let step = step.completed(connection);
+                    accept(&mut self.tally, &mut self.balance, connection, &step);
+                    if self.settings.changes {
+                        output.changes.push(step.change);
+                    }
+                }
+            }
+            Verdict::Reject => drop(self.held.take(key)),
+            Verdict::Defer => {}
         }
-        match event.cookie {
-            // The listener's own: if that is not in the table, no other one is the parent.
-            Some(cookie) if !event.peer.is_known() => self
-                .table
-                .get(&Key::Cookie(cookie))
-                .filter(|listener| listener.state == TcpState::Listen)
-                .map(|listener| listeners::Parent { local: listener.local, owner: listener.owner }),
-            _ => self.listeners.find(event.netns, event.local, event.family),
+    }
+
+    fn request(&mut self, change: &RequestChange) {
+        self.now = self.now.max(change.time);
+        if !self.wants_request(change.netns, change.local, change.peer) {
+            return;
+        }
+        let listener = self.listeners.find(change.netns, change.local, change.family);
+        let local = listener.map_or(change.local, |listener| listener.local);
+        if let Some(cause) = requests::cause(change.accept_queue, change.acked) {
+            self.tally.cause((change.netns, local), cause);
+        }
+        if let Some(dead) = self.requests.change(change) {
+            self.tally.died((change.netns, local), &dead);
         }
     }
 }
 
-fn is_child_birth(event: &Event) -> bool {
-    event.old == TcpState::Listen && event.new == TcpState::SynReceived
+/// The record of a connection that `event` begins, or begins to show.
+fn begin(event: &Event, birth: bool, closed: bool) -> Connection {
+    let mut connection = if birth { Connection::born(event) } else { Connection::unseen(event) };
+    connection.life = closed.then(|| Box::new(Life::new(event, birth)));
+    connection
 }
 
 /// Applies the filters to the connection as it is known by now. What was accepted once stays accepted, so
 /// that no connection of a report lacks its end.
-fn judge(filters: &[Filter], connection: &Connection, event: &Event) -> Verdict {
+fn judge(filters: &[Filter], connection: &Connection, (old, new): (TcpState, TcpState)) -> Verdict {
     if filters.is_empty() || connection.accepted {
         return Verdict::Accept;
     }
     let (local_addr, peer_addr) = (connection.local.wire_address(), connection.peer.wire_address());
     filters.iter().fold(Verdict::Accept, |verdict, filter| {
         verdict.and(filter.judge(&Subject {
-            old: event.old.number(),
-            new: event.new.number(),
+            old: old.number(),
+            new: new.number(),
             local_port: connection.local.port,
             peer_port: connection.peer.port,
-            family: event.family,
-            netns: event.netns.unwrap_or(0),
-            cgroup_id: event.cgroup_id.unwrap_or(0),
+            family: connection.family_number(),
+            netns: connection.netns.unwrap_or(0),
+            cgroup_id: connection.cgroup_id.unwrap_or(0),
             local_addr: &local_addr,
             peer_addr: &peer_addr,
             pid: connection.pid_for_filter(filter.pid),

@@ -1,18 +1,20 @@
 //! The counts of one window.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use rustc_hash::FxHashMap;
 
 use super::{
     connection::{Afterlife, Attempt, Connection, Step},
     handshake::{DurationSource, Handshake},
+    requests::{Dead, Death},
+    sources::{Outcome, Sources},
 };
 use crate::{
     endpoint::Endpoint,
     histogram::Histogram,
     process::{Comm, Owner, ProcessId},
-    report::HalfOpenSources,
+    report::{HalfOpenCause, HalfOpenSources},
     state::TcpState,
 };
 
@@ -49,6 +51,12 @@ pub(super) struct HandshakeTally {
     pub(super) completed: Histogram,
     pub(super) cookies: u64,
     pub(super) unknown: u64,
+    pub(super) expired: u64,
+    pub(super) reset: u64,
+    /// Requests that died of one of these two.
+    pub(super) dead: u64,
+    pub(super) cause: Option<HalfOpenCause>,
+    pub(super) sources: Option<Sources>,
     pub(super) owner: Option<Owner>,
 }
 
@@ -88,7 +96,7 @@ impl Tally {
 
     /// Adds an accepted event.
     pub(super) fn step(&mut self, step: &Step) {
-        let Step { change, handshake, attempt, afterlife, listener } = step;
+        let Step { change, handshake, attempt, afterlife, listener, counted } = step;
         if change.old != change.new {
             self.states.entry(change.new).or_default().entered += 1;
         }
@@ -100,6 +108,10 @@ impl Tally {
             let row = bounded(&mut self.listeners, (change.netns, local), self.max_rows);
             row.owner = change.owner.or(row.owner);
             row.add(*handshake);
+            if !counted {
+                row.requested(change.peer.address);
+            }
+            row.ended(change.peer.address, Outcome::Completed);
             self.handshakes.add(*handshake);
             self.count_source(*handshake);
         }
@@ -116,6 +128,33 @@ impl Tally {
             Some(Afterlife::Orphan) => self.orphaned += 1,
             None => {}
         }
+    }
+
+    /// A survey shows a new half-open request.
+    pub(super) fn requested(&mut self, listener: ListenerKey, source: IpAddr) {
+        bounded(&mut self.listeners, listener, self.max_rows).requested(source);
+    }
+
+    /// A half-open request has died.
+    pub(super) fn died(&mut self, listener: ListenerKey, dead: &Dead) {
+        let row = bounded(&mut self.listeners, listener, self.max_rows);
+        if !dead.counted {
+            row.requested(dead.request.peer.address);
+        }
+        row.ended(dead.request.peer.address, Outcome::Died(dead.death));
+        for tally in [row, &mut self.handshakes] {
+            *match dead.death {
+                Death::Expired => &mut tally.expired,
+                Death::Reset => &mut tally.reset,
+                Death::Unknown => &mut tally.dead,
+            } += 1;
+        }
+    }
+
+    /// Why a listener's requests stay half-open. A full accept queue explains what silent clients would not.
+    pub(super) fn cause(&mut self, listener: ListenerKey, cause: HalfOpenCause) {
+        let row = bounded(&mut self.listeners, listener, self.max_rows);
+        row.cause = row.cause.max(Some(cause));
     }
 
     /// Attributes a connection's transitions to its owner as it is known by now.
@@ -144,10 +183,12 @@ impl Tally {
 
     fn count_source(&mut self, handshake: Handshake) {
         let Handshake::Known { source, .. } = handshake else { return };
-        let HalfOpenSources { sock_ops, fast_open, srtt, rto } = &mut self.sources;
+        let HalfOpenSources { sock_ops, fentry, fast_open, synack, srtt, rto } = &mut self.sources;
         *match source {
             DurationSource::SockOps => sock_ops,
+            DurationSource::Fentry => fentry,
             DurationSource::FastOpen => fast_open,
+            DurationSource::SynAck => synack,
             DurationSource::Srtt => srtt,
             DurationSource::Rto => rto,
         } += 1;
@@ -155,6 +196,16 @@ impl Tally {
 }
 
 impl HandshakeTally {
+    fn requested(&mut self, source: IpAddr) {
+        self.sources.get_or_insert_default().add(source);
+    }
+
+    fn ended(&mut self, source: IpAddr, outcome: Outcome) {
+        if let Some(sources) = &mut self.sources {
+            sources.ended(source, outcome);
+        }
+    }
+
     fn add(&mut self, handshake: Handshake) {
         match handshake {
             Handshake::Known { duration_ns, .. } => self.completed.record(duration_ns),

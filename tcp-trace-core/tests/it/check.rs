@@ -2,7 +2,7 @@
 //!
 //! Besides events (`dsl.rs`) an input has these lines:
 //!
-//! * `session …` (first, optional): `half_open`, `tracepoint`, `filter=…` (in force when it was recorded),
+//! * `session …` (first, optional): `half_open`, `tracepoint`, `closed` (obituaries are wanted), `programs=a,b`, `filter=…` (in force when it was recorded),
 //!   `replay=…` (asked for by the reader), `max_connections=`, `max_rows=`, `max_sockets=`, `after=` (ms in
 //!   CLOSE_WAIT). A filter is `pid:1,netns:2,cgroup:3,v4,local:80,peer:443`.
 //! * `lost <event>` and `filtered <event>`: it happened, but the kernel could not, or would not, pass it on.
@@ -10,6 +10,8 @@
 //! * `missed <n>`: runs that the kernel skipped.
 //! * `counters <time>`: the kernel's counters of everything so far.
 //! * `end <time>`: the counters and the mark of a complete stream.
+//! * `use accept|read <time> ck= task=`: a task used a socket. `request retransmit|expired|dropped <time> …`: a request.
+//! * `survey`, `row`, `holder`, `died`, `facts`, `surveyed`: a survey (`surveys.rs`).
 //! * `report <part> …`: a report of the window so far, of which these parts are shown (`render.rs`).
 
 use tcp_trace_common::{
@@ -22,17 +24,24 @@ use tcp_trace_core::{
     record::{CounterReading, Record, encode_counters, kind},
     report::Report,
     session::{Attach, Host, Session},
+    survey::{encode_holders, encode_requests, encode_sockets},
     time::{ClockAnchor, Timestamp},
-    tracker::{Settings, Tracker},
+    tracker::{Output, Settings, Tracker},
 };
 use zerocopy::IntoBytes;
 
-use crate::{dsl, render};
+use crate::{dsl, render, surveys};
 
 /// Compares the rows and reports that `input` makes with `expect`, whatever the spaces.
 #[track_caller]
 pub(crate) fn check(input: &str, expect: &str) {
     compare(input, expect, true);
+}
+
+/// [`check`] of the obituaries alone.
+#[track_caller]
+pub(crate) fn check_closed(input: &str, expect: &str) {
+    compare(input, expect, false);
 }
 
 /// [`check`] without the rows, which are not even made.
@@ -73,6 +82,8 @@ struct Run {
     missed: u64,
     output: String,
     last_report: Option<Report>,
+    /// When the next rows of a survey have been read.
+    read: Timestamp,
 }
 
 enum Fate {
@@ -89,7 +100,15 @@ impl Run {
         let bare = session.attach == Attach::Tracepoint;
         let tracker = Tracker::new(session, &replay, settings).unwrap();
         let counters = Box::new(Counters::ZERO);
-        Self { tracker, bare, counters, missed: 0, output: String::new(), last_report: None }
+        Self {
+            tracker,
+            bare,
+            counters,
+            missed: 0,
+            output: String::new(),
+            last_report: None,
+            read: Timestamp(0),
+        }
     }
 
     fn line(&mut self, line: &str) {
@@ -112,8 +131,24 @@ impl Run {
                 }
                 self.last_report = Some(report);
             }
+            "use" => self.record(kind::EVENT, dsl::socket_use(rest).as_bytes()),
+            "request" => self.record(kind::EVENT, dsl::request_change(rest).as_bytes()),
+            "facts" => self.json(kind::FACTS, &surveys::facts(rest)),
+            "survey" => {
+                self.read = Timestamp(dsl::time(rest));
+                self.json(kind::SURVEY_BEGIN, &surveys::begin(rest));
+            }
+            "row" => self.record(kind::SOCKETS, &encode_sockets(self.read, &[surveys::row(rest)])),
+            "holder" => self.record(kind::HOLDERS, &encode_holders(&[surveys::holder(rest)])),
+            "died" => self.record(kind::REQUESTS, &encode_requests(&[surveys::died(rest)])),
+            "read" => self.read = Timestamp(dsl::time(rest)),
+            "surveyed" => self.json(kind::SURVEY_END, &surveys::end(rest)),
             _ => self.event(line, &Fate::Delivered),
         }
+    }
+
+    fn json(&mut self, kind: u16, value: &impl serde::Serialize) {
+        self.record(kind, &serde_json::to_vec(value).unwrap());
     }
 
     fn event(&mut self, line: &str, fate: &Fate) {
@@ -137,10 +172,13 @@ impl Run {
     }
 
     fn record(&mut self, kind: u16, bytes: &[u8]) {
-        let mut changes = Vec::new();
-        self.tracker.apply(&decode(Record { kind, bytes }).unwrap(), &mut changes);
-        for change in &changes {
+        let mut output = Output::default();
+        self.tracker.apply(&decode(Record { kind, bytes }).unwrap(), &mut output);
+        for change in &output.changes {
             self.output += &render::row(change);
+        }
+        for obituary in &output.closed {
+            self.output += &render::obituary(obituary);
         }
     }
 }
@@ -158,6 +196,7 @@ pub(crate) fn session() -> Session {
         started: Timestamp(dsl::BASE),
         attach: Attach::TpBtf,
         half_open: false,
+        programs: Vec::new(),
         filter: FilterSpec::default(),
         buffer_bytes: 1 << 24,
         degradations: Vec::new(),
@@ -172,6 +211,8 @@ fn setup(words: &str, rows: bool) -> (Session, FilterSpec, Settings) {
         match word.split_once('=') {
             None if word == "half_open" => session.half_open = true,
             None if word == "tracepoint" => session.attach = Attach::Tracepoint,
+            None if word == "closed" => settings.closed = true,
+            Some(("programs", names)) => session.programs = names.split(',').map(str::to_owned).collect(),
             Some(("filter", spec)) => session.filter = filter(spec),
             Some(("replay", spec)) => replay = filter(spec),
             Some(("max_connections", number)) => settings.max_connections = number.parse().unwrap(),
@@ -192,7 +233,7 @@ fn filter(text: &str) -> FilterSpec {
             None if item == "v6" => spec.ip_version = Some(6),
             Some(("pid", pid)) => spec.pid = Some(pid.parse().unwrap()),
             Some(("netns", netns)) => spec.netns = Some(netns.parse().unwrap()),
-            Some(("cgroup", id)) => spec.cgroup_id = Some(id.parse().unwrap()),
+            Some(("cgroup", id)) => spec.cgroup_ids.push(id.parse().unwrap()),
             Some(("local", port)) => spec.local_ports.push(port.parse().unwrap()),
             Some(("peer", port)) => spec.peer_ports.push(port.parse().unwrap()),
             _ => panic!("what is `{item}`?"),

@@ -7,6 +7,7 @@
 //! `+0.000ms` counts from the session's start. `ck` is the cookie, `sk` the address, `task` is there when the
 //! socket was owned (process/thread:name). Further words: `cg` cgroup, `err` sk_err, `done` SOCK_DONE,
 //! `srtt=250.3` in ms, `retrans`, `rto=count/ms`, `req=<ms before>` the request's age, `tfo` a Fast Open one,
+//! `fentry` one seen by fentry, `nofile` a socket without a file, `linger0` SO_LINGER with 0,
 //! `v6` a socket of AF_INET6 that speaks IPv4, `thread` a task of which only the thread's name is known,
 //! `start` when its process began. `EST` is short for ESTABLISHED.
 
@@ -14,7 +15,7 @@ use std::net::SocketAddr;
 
 use tcp_trace_common::{
     address::{AF_INET, AF_INET6},
-    event::{StateChange, flags, kind},
+    event::{RequestChange, SocketUse, StateChange, flags, kind, request_change, socket_use},
 };
 use tcp_trace_core::{endpoint::Endpoint, state::TcpState};
 use zerocopy::FromZeros;
@@ -72,6 +73,9 @@ fn flag(event: &mut StateChange, word: &str) {
     match word {
         "done" => event.flags |= flags::DONE,
         "tfo" => event.flags |= flags::FAST_OPEN,
+        "fentry" => event.flags |= flags::REQUEST_BY_FENTRY,
+        "nofile" => event.flags |= flags::NO_FILE,
+        "linger0" => event.flags |= flags::LINGER_ZERO,
         "thread" => event.flags |= flags::THREAD_COMM,
         "v6" => event.family = AF_INET6,
         tuple => ends(event, tuple),
@@ -113,6 +117,23 @@ fn value_of(event: &mut StateChange, name: &str, value: &str) {
             (event.total_rto, event.total_rto_time_ms) = (count.parse().unwrap(), ms.parse().unwrap());
         }
         "task" => task(event, value),
+        // received/acked/unread
+        "bytes" => {
+            let numbers: Vec<u64> = value.split('/').map(|number| number.parse().unwrap()).collect();
+            let [received, acked, unread] = numbers[..] else { panic!("bytes=received/acked/unread") };
+            event.flags |= flags::HAS_BYTES;
+            (event.bytes_received, event.bytes_acked) = (received, acked);
+            event.unread = u32::try_from(unread).unwrap();
+        }
+        // `time_wait`, `orphan` or `none`: what the kernel made of it, for certain.
+        "left" => {
+            event.flags |= flags::TIME_WAIT_KNOWN;
+            event.flags |= match value {
+                "time_wait" => flags::TIME_WAIT,
+                "orphan" => flags::TIME_WAIT_ORPHAN,
+                _ => 0,
+            };
+        }
         unknown => panic!("what is `{unknown}`?"),
     }
 }
@@ -124,4 +145,62 @@ fn task(event: &mut StateChange, text: &str) {
     event.flags |= flags::TASK;
     (event.tgid, event.tid) = (process.parse().unwrap(), thread.parse().unwrap());
     event.comm[..comm.len()].copy_from_slice(comm.as_bytes());
+}
+
+/// `accept +1ms ck=7 task=100:name`.
+pub(crate) fn socket_use(line: &str) -> SocketUse {
+    let (how, rest) = word(line);
+    let (at, rest) = word(rest);
+    // The attributes are those of an event.
+    let event = event(&format!("{at} CLOSE>CLOSE {rest}"), false);
+    SocketUse {
+        kind: kind::SOCKET_USE,
+        how: match how {
+            "accept" => socket_use::ACCEPT,
+            "read" => socket_use::READ,
+            _ => socket_use::CLOSE,
+        },
+        flags: 0,
+        time_ns: event.time_ns,
+        cookie: event.cookie,
+        skaddr: event.skaddr,
+        process_start_ns: event.process_start_ns,
+        tgid: event.tgid,
+        tid: event.tid,
+        comm: event.comm,
+    }
+}
+
+/// `retransmit +1ms ck=7 10.0.0.1:80>10.0.0.2:4000 ns=1 queue=5/4 sent=<ms before> timeouts=1 acked`.
+pub(crate) fn request_change(line: &str) -> RequestChange {
+    let (what, rest) = word(line);
+    let (at, rest) = word(rest);
+    let mut change = RequestChange::new_zeroed();
+    change.kind = kind::REQUEST_CHANGE;
+    change.what = match what {
+        "retransmit" => request_change::RETRANSMIT,
+        "expired" => request_change::EXPIRED,
+        "dropped" => request_change::DROPPED,
+        unknown => panic!("what is `{unknown}`?"),
+    };
+    let mut words = Vec::new();
+    for attribute in rest.split_whitespace() {
+        match attribute.split_once('=') {
+            None if attribute == "acked" => change.acked = 1,
+            Some(("sent", ms)) => change.sent_ns = time(at) - nanoseconds(ms),
+            Some(("timeouts", count)) => change.timeouts = count.parse().unwrap(),
+            Some(("queue", queue)) => {
+                let (length, limit) = queue.split_once('/').unwrap();
+                (change.accept_queue, change.accept_limit) =
+                    (length.parse().unwrap(), limit.parse().unwrap());
+            }
+            _ => words.push(attribute),
+        }
+    }
+    let event = event(&format!("{at} CLOSE>CLOSE {}", words.join(" ")), false);
+    (change.time_ns, change.cookie, change.netns) = (event.time_ns, event.cookie, event.netns);
+    (change.local_addr, change.local_port) = (event.local_addr, event.local_port);
+    (change.peer_addr, change.peer_port) = (event.peer_addr, event.peer_port);
+    change.family = event.family;
+    change
 }

@@ -5,7 +5,9 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on must fail")]
 
 mod check;
+mod container;
 mod dsl;
 mod properties;
 mod render;
 mod scenarios;
+mod surveys;

@@ -14,7 +14,7 @@ use tcp_trace_core::{
     report::{Report, TransitionCount},
     session::{Attach, Session},
     time::Timestamp,
-    tracker::{Settings, Tracker},
+    tracker::{Output, Settings, Tracker},
 };
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -101,7 +101,7 @@ fn filter() -> impl Strategy<Value = FilterSpec> {
             ip_version,
             local_ports,
             peer_ports,
-            cgroup_id: None,
+            cgroup_ids: Vec::new(),
         });
     prop_oneof![Just(FilterSpec::default()), some]
 }
@@ -181,17 +181,21 @@ impl Run {
             max_sockets: 2,
             close_wait_after_ns: 100,
             changes: true,
+            closed: true,
         };
         Tracker::new(session, &self.replay, settings).unwrap()
     }
 }
 
 fn apply(tracker: &mut Tracker, outcome: &mut Outcome, kind: u16, bytes: &[u8]) {
-    let mut rows = Vec::new();
-    tracker.apply(&decode(Record { kind, bytes }).unwrap(), &mut rows);
-    outcome.rows += rows.len();
-    for row in &rows {
+    let mut output = Output::default();
+    tracker.apply(&decode(Record { kind, bytes }).unwrap(), &mut output);
+    outcome.rows += output.changes.len();
+    for row in &output.changes {
         serde_json::to_writer(&mut outcome.json, row).unwrap();
+    }
+    for obituary in &output.closed {
+        serde_json::to_writer(&mut outcome.json, obituary).unwrap();
     }
 }
 
@@ -285,12 +289,12 @@ proptest! {
     fn any_bytes_are_decoded_or_refused_and_what_is_decoded_is_applied(records in vec(record(), 0..20)) {
         let mut tracker =
             Tracker::new(check::session(), &FilterSpec::default(), Settings::default()).unwrap();
-        let mut rows = Vec::new();
+        let mut output = Output::default();
         for (kind, bytes) in &records {
             if let Ok(input) = decode(Record { kind: *kind, bytes }) {
-                tracker.apply(&input, &mut rows);
+                tracker.apply(&input, &mut output);
             }
         }
-        serde_json::to_vec(&(rows, tracker.report())).unwrap();
+        serde_json::to_vec(&(output.changes, output.closed, tracker.report())).unwrap();
     }
 }

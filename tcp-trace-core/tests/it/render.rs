@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 
 use tcp_trace_core::{
     endpoint::Endpoint,
-    process::OwnerSource,
+    process::{Owner, OwnerSource},
     report::{
-        CloseWait, Connect, DurationSummary, HalfOpen, Listener, Loss, PeerCount, ProcessIdentity, Report,
-        Socket, StateChange, TimeWait, TransitionCount,
+        CloseWait, CloseWaitKinds, Closer, Connect, ContainerSummary, DurationSummary, Ending, HalfOpen,
+        Listener, Loss, NamespaceSummary, Obituary, PeerCount, ProcessIdentity, Queue, Report, Role, Socket,
+        StateChange, TimeWait, TimeWaitDestination, TransitionCount,
     },
     state::TcpState,
 };
@@ -16,16 +17,51 @@ use crate::dsl::BASE;
 
 /// `+0.050 SYN_SENT>EST 0.050 127.0.0.1:4000>127.0.0.1:80 100/client/connect`
 pub(crate) fn row(change: &StateChange) -> String {
-    let owner = change.owner.map_or_else(
+    let owner = owner_of(change.owner);
+    let StateChange { at, old, new, duration_ns, local, peer, .. } = change;
+    let at = at.since(tcp_trace_core::time::Timestamp(BASE));
+    format!("+{} {} {} {local}>{peer} {owner}\n", ms(at), pair(*old, *new), ms_or_none(*duration_ns))
+}
+
+/// `closed +17.000 127.0.0.1:80>127.0.0.1:4000 100/server/task client active time_wait 17.000 EST=1.000 bytes=1/2 …`
+pub(crate) fn obituary(obituary: &Obituary) -> String {
+    let Obituary { time, local, peer, role, closer, ending, duration_ns, states, .. } = obituary;
+    let mut line = format!("closed +{} {local}>{peer}", ms(time.0 - 1_700_000_000_000_000_000));
+    let words = [role.map(Role::name), closer.map(Closer::name), ending.map(Ending::name)];
+    let _ = write!(line, " {}", owner_of(obituary.owner));
+    for word in words {
+        let _ = write!(line, " {}", word.unwrap_or("-"));
+    }
+    let _ = write!(line, " {}", ms_or_none(*duration_ns));
+    for (name, ns) in states {
+        let _ = write!(line, " {}={}", state(*name), ms(*ns));
+    }
+    if let Some(ns) = obituary.connect_ns {
+        let _ = write!(line, " connect={}", ms(ns));
+    }
+    if let (Some(ns), Some(source)) = (obituary.half_open_ns, obituary.half_open_source) {
+        let _ = write!(line, " half_open={}/{source}", ms(ns));
+    }
+    if let (Some(sent), Some(received)) = (obituary.bytes_sent, obituary.bytes_received) {
+        let _ = write!(line, " bytes={sent}/{received}");
+    }
+    if let Some(unread) = obituary.unread_bytes.filter(|unread| *unread > 0) {
+        let _ = write!(line, " unread={unread}");
+    }
+    if !obituary.complete {
+        line += " incomplete";
+    }
+    line + "\n"
+}
+
+fn owner_of(owner: Option<Owner>) -> String {
+    owner.map_or_else(
         || "-".to_owned(),
         |owner| {
             let comm = owner.comm.map_or_else(|| "-".to_owned(), |comm| comm.to_string());
             format!("{}/{comm}/{}", owner.process.pid, source(owner.source))
         },
-    );
-    let StateChange { at, old, new, duration_ns, local, peer, .. } = change;
-    let at = at.since(tcp_trace_core::time::Timestamp(BASE));
-    format!("+{} {} {} {local}>{peer} {owner}\n", ms(at), pair(*old, *new), ms_or_none(*duration_ns))
+    )
 }
 
 /// One part of a report; a word before each line says which.
@@ -41,6 +77,8 @@ pub(crate) fn part(report: &Report, part: &str) -> String {
         "close_wait" => close_wait(&report.close_wait),
         "time_wait" => time_wait(&report.time_wait),
         "processes" => processes(report),
+        "containers" => containers(report),
+        "namespaces" => namespaces(&report.half_open),
         "window" => {
             let seconds = report.window.seconds;
             format!("window: {seconds} s from {:?}\n", report.window.start.0 - 1_700_000_000_000_000_000)
@@ -65,7 +103,9 @@ fn source(source: OwnerSource) -> &'static str {
     match source {
         OwnerSource::Unknown => "unknown",
         OwnerSource::Listen => "listen",
+        OwnerSource::Fd => "fd",
         OwnerSource::Connect => "connect",
+        OwnerSource::Accept => "accept",
         OwnerSource::Task => "task",
     }
 }
@@ -99,11 +139,14 @@ fn durations(summary: &DurationSummary) -> String {
 }
 
 fn loss(loss: &Loss) -> String {
-    let Loss { seen, delivered, filtered, lost, missed, balanced, repaired: _, untracked } = loss;
+    let Loss { seen, delivered, filtered, lost, missed, balanced, repaired, untracked, side_lost: _ } = loss;
     let balance = if *balanced { "balanced" } else { "NOT BALANCED" };
     let mut text = format!("loss: {seen} = {delivered} + {filtered} + {lost} {balance}");
     if *missed > 0 {
         let _ = write!(text, " missed={missed}");
+    }
+    if let Some(repaired) = repaired.filter(|repaired| *repaired > 0) {
+        let _ = write!(text, " repaired={repaired}");
     }
     if *untracked > 0 {
         let _ = write!(text, " untracked={untracked}");
@@ -133,12 +176,21 @@ fn half_open(half_open: &HalfOpen) -> String {
     let HalfOpen { completed, sources, unknown, cookies, .. } = half_open;
     let by = [
         ("sock_ops", sources.sock_ops),
+        ("fentry", sources.fentry),
         ("fast_open", sources.fast_open),
+        ("synack", sources.synack),
         ("srtt", sources.srtt),
         ("rto", sources.rto),
     ];
     let by: String = by.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!(" {name}={n}")).collect();
-    format!("half_open: {}{by} unknown={unknown} cookies={}\n", durations(completed), or_none(*cookies))
+    let more = requests(half_open.expired, half_open.reset, half_open.dead, half_open.live);
+    format!("half_open: {}{by} unknown={unknown} cookies={}{more}\n", durations(completed), or_none(*cookies))
+}
+
+/// What is known of requests that have not completed.
+fn requests(expired: Option<u64>, reset: Option<u64>, dead: Option<u64>, live: Option<u64>) -> String {
+    let counts = [("expired", expired), ("reset", reset), ("dead", dead), ("live", live)];
+    counts.iter().filter_map(|(name, count)| Some(format!(" {name}={}", (*count)?))).collect()
 }
 
 fn listeners(listeners: &[Listener]) -> String {
@@ -146,8 +198,17 @@ fn listeners(listeners: &[Listener]) -> String {
     for l in listeners {
         let (local, owner) = (or_none(l.local), process(l.process.as_ref()));
         let (completed, cookies) = (durations(&l.completed), or_none(l.cookies));
-        let _ =
-            writeln!(text, "listener {local} {owner}: {completed} unknown={} cookies={cookies}", l.unknown);
+        let _ = write!(text, "listener {local} {owner}: {completed} unknown={} cookies={cookies}", l.unknown);
+        text += &requests(l.expired, l.reset, l.dead, l.live);
+        for (name, queue) in [("syn", l.syn_queue), ("accept", l.accept_queue)] {
+            if let Some(Queue { length, limit }) = queue {
+                let _ = write!(text, " {name}={length}/{limit}");
+            }
+        }
+        if let Some(cause) = l.cause {
+            let _ = write!(text, " {cause:?}");
+        }
+        text.push('\n');
     }
     text
 }
@@ -181,6 +242,11 @@ fn counts(counts: &[PeerCount]) -> String {
     counts.iter().map(|c| format!(" {}x{}", c.count, end(c))).collect()
 }
 
+fn kinds(kinds: CloseWaitKinds) -> String {
+    let CloseWaitKinds { forgot_close, never_looked, unread_data, never_accepted } = kinds;
+    format!(" forgot={forgot_close} idle={never_looked} unread={unread_data} unaccepted={never_accepted}")
+}
+
 fn close_wait(close_wait: &CloseWait) -> String {
     let CloseWait { live, lingering, after_ns, processes } = close_wait;
     let mut text = format!("close_wait: live {live} lingering {lingering} after {}\n", ms(*after_ns));
@@ -189,24 +255,73 @@ fn close_wait(close_wait: &CloseWait) -> String {
         let (peers, listeners) = (counts(&row.peers), counts(&row.listeners));
         let _ = writeln!(
             text,
-            "close_wait {owner}: {} oldest {oldest} peers{peers} listeners{listeners}",
-            row.count
+            "close_wait {owner}: {} oldest {}{oldest} peers{peers} listeners{listeners}{}",
+            row.count,
+            if row.oldest_exact == Some(false) { "≥" } else { "" },
+            row.kinds.map(kinds).unwrap_or_default()
         );
-        for Socket { cookie, local, peer, age_ns, owner_source, .. } in &row.sockets {
+        for Socket {
+            cookie, local, peer, age_ns, age_exact, owner_source, holders, kind, owner_state, ..
+        } in &row.sockets
+        {
             let (cookie, age) = (or_none(*cookie), ms_or_none(*age_ns));
-            let _ = writeln!(text, "  socket {cookie} {local}>{peer} {age} {}", source(*owner_source));
+            let least = if *age_exact == Some(false) { "≥" } else { "" };
+            let _ = write!(text, "  socket {cookie} {local}>{peer} {least}{age} {}", source(*owner_source));
+            if let Some(kind) = kind {
+                let _ = write!(text, " {kind:?}");
+            }
+            if let Some(owner_state) = owner_state {
+                let _ = write!(text, " {owner_state:?}");
+            }
+            for holder in holders.iter().flatten() {
+                let _ = write!(text, " {}#{}", holder.pid, holder.fd);
+            }
+            text.push('\n');
         }
     }
     text
 }
 
 fn time_wait(time_wait: &TimeWait) -> String {
-    let mut text =
-        format!("time_wait: {} orphaned {}\n", or_none(time_wait.entered), or_none(time_wait.orphaned));
+    let (entered, orphaned) = (or_none(time_wait.entered), or_none(time_wait.orphaned));
+    let mut text = format!("time_wait: {entered} orphaned {orphaned}");
+    if !time_wait.inferred {
+        text += " exact";
+    }
+    if let (Some(live), Some(orphans)) = (time_wait.live, time_wait.live_orphans) {
+        let _ = write!(text, " live {live} orphans {orphans}");
+    }
+    text.push('\n');
     for row in &time_wait.processes {
-        let _ = writeln!(text, "time_wait {}: {}", process(row.process.as_ref()), row.entered);
+        let _ = write!(text, "time_wait {}: {}", process(row.process.as_ref()), row.entered);
+        text += &row.live.map_or_else(|| "\n".to_owned(), |live| format!(" live {live}\n"));
+    }
+    for row in time_wait.destinations.iter().flatten() {
+        let TimeWaitDestination { netns, local, peer, count, ports, .. } = row;
+        let _ = writeln!(text, "time_wait {netns} {local}>{peer}: {count} of {}", or_none(*ports));
     }
     text
+}
+
+fn containers(report: &Report) -> String {
+    let mut text = String::new();
+    for row in report.containers.iter().flatten() {
+        let ContainerSummary { container, processes, total, live, close_wait, time_wait } = row;
+        let name = container.as_ref().and_then(|container| container.name.clone());
+        let _ = writeln!(
+            text,
+            "container {}: {processes} processes {total} live {live} close_wait {close_wait} time_wait {time_wait}",
+            or_none(name)
+        );
+    }
+    text
+}
+
+fn namespaces(half_open: &HalfOpen) -> String {
+    let row = |n: &NamespaceSummary| {
+        format!("namespace {}: overflows={} resets={}\n", n.netns, n.listen_overflows, n.embryonic_resets)
+    };
+    half_open.namespaces.iter().map(row).collect()
 }
 
 fn processes(report: &Report) -> String {

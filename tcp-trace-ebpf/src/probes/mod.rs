@@ -1,6 +1,16 @@
 //! One file per hook.
 
+mod accepted;
+mod cookies;
+mod first_read;
 mod half_open;
+mod holders;
+mod last_close;
+mod request_dropped;
+mod request_queued;
+mod request_timer;
 mod set_state;
 mod set_state_nested;
 mod set_state_tracepoint;
+mod syn_ack_retransmit;
+mod time_wait;

@@ -60,7 +60,9 @@ fn emit(record: *const Record) -> Option<()> {
         unsafe { ((*record).oldstate as u8, (*record).newstate as u8, (*record).family) };
     let transition = Transition::seen(old, new)?;
     // SAFETY: as above.
-    let (local_port, peer_port) = unsafe { ((*record).sport, (*record).dport) };
+    let (sport, peer_port) = unsafe { ((*record).sport, (*record).dport) };
+    // At `CLOSE → SYN_SENT` it may be that of an earlier, refused `connect()`: the socket keeps it for show.
+    let local_port = if old == state::CLOSE && new == state::SYN_SENT { 0 } else { sport };
     let (local_addr, peer_addr) = addresses(record, family);
     if global!(SETTINGS.filtering) != 0 {
         let (local_addr, peer_addr) = (bytes(local_addr), bytes(peer_addr));

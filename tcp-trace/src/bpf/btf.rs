@@ -14,6 +14,8 @@ pub struct Member {
     pub offset: u32,
     /// Bytes it takes.
     pub size: u32,
+    /// Of a bit field: its first bit, counted from the start of the struct, and how many it has.
+    pub bits: Option<(u32, u32)>,
 }
 
 /// Why BTF could not be read.
@@ -85,6 +87,14 @@ struct Type {
     body: usize,
 }
 
+/// A member of a struct: its first bit, its width in bits if it is a bit field (else 0), its type.
+#[derive(Clone, Copy)]
+struct Place {
+    bit: u32,
+    width: u32,
+    type_id: u32,
+}
+
 impl Type {
     fn kind(self) -> u32 {
         (self.info >> 24) & 0x1f
@@ -143,12 +153,13 @@ impl<'a> Btf<'a> {
             }
         }
         std::array::from_fn(|i| {
-            let mut found = Member { offset: 0, size: 0 };
+            let mut found = Member { offset: 0, size: 0, bits: None };
             let mut inside = roots[i]?;
             let mut names = paths[i].split('.').skip(1).peekable();
             while let Some(name) = names.next() {
-                let (bits, type_id) = self.find(inside, name.as_bytes(), 0)?;
-                found.offset = found.offset.checked_add(bits / 8)?;
+                let Place { bit, width, type_id } = self.find(inside, name.as_bytes(), 0)?;
+                found.bits = (width != 0).then_some((found.offset.checked_mul(8)?.checked_add(bit)?, width));
+                found.offset = found.offset.checked_add(bit / 8)?;
                 found.size = self.size_of(type_id, 0)?;
                 if names.peek().is_some() {
                     inside = self.resolve(type_id, 0)?;
@@ -170,8 +181,8 @@ impl<'a> Btf<'a> {
         (pointer.kind() == kind::PTR && proto.kind() == kind::FUNC_PROTO).then(|| proto.vlen())
     }
 
-    /// Bit offset and type of a member, looked for in anonymous members too.
-    fn find(&self, inside: Type, name: &[u8], depth: u32) -> Option<(u32, u32)> {
+    /// Where a member is, looked for in anonymous members too.
+    fn find(&self, inside: Type, name: &[u8], depth: u32) -> Option<Place> {
         if depth > MAX_DEPTH || !matches!(inside.kind(), kind::STRUCT | kind::UNION) {
             return None;
         }
@@ -180,12 +191,12 @@ impl<'a> Btf<'a> {
             let member_name = word(self.types, at).ok()?;
             let type_id = word(self.types, at + 4).ok()?;
             let raw = word(self.types, at + 8).ok()?;
-            let bits = if inside.kind_flag() { raw & 0x00ff_ffff } else { raw };
+            let (bit, width) = if inside.kind_flag() { (raw & 0x00ff_ffff, raw >> 24) } else { (raw, 0) };
             if member_name != 0 {
-                return (self.name(member_name) == name).then_some((bits, type_id));
+                return (self.name(member_name) == name).then_some(Place { bit, width, type_id });
             }
-            let (deeper, found) = self.find(self.resolve(type_id, 0)?, name, depth + 1)?;
-            Some((bits.checked_add(deeper)?, found))
+            let deeper = self.find(self.resolve(type_id, 0)?, name, depth + 1)?;
+            Some(Place { bit: bit.checked_add(deeper.bit)?, ..deeper })
         })
     }
 
@@ -295,16 +306,24 @@ mod tests {
     fn members_are_found_through_anonymous_structs() {
         let data = sample();
         let btf = Btf::parse(&data).unwrap();
+        let at = |offset, size| Some(Member { offset, size, bits: None });
         assert_eq!(
             btf.members(["a.x", "a.y", "a.z", "a.w", "b.x"]),
-            [
-                Some(Member { offset: 0, size: 4 }),
-                Some(Member { offset: 4, size: 4 }),
-                Some(Member { offset: 8, size: 2 }),
-                None,
-                None
-            ]
+            [at(0, 4), at(4, 4), at(8, 2), None, None]
         );
+    }
+
+    #[test]
+    fn a_bit_field_has_its_place_in_bits() {
+        // `struct { int x; struct { int y:3; short z; }; }`: the flag says that offsets hold widths.
+        let mut data = sample();
+        let header = 24;
+        let anonymous = header + 16 + 16;
+        data[anonymous + 7] |= 0x80;
+        data[anonymous + 12 + 8..anonymous + 12 + 12].copy_from_slice(&(3_u32 << 24 | 5).to_ne_bytes());
+        let btf = Btf::parse(&data).unwrap();
+        let [y] = btf.members(["a.y"]);
+        assert_eq!(y, Some(Member { offset: 4, size: 4, bits: Some((37, 3)) }));
     }
 
     #[test]

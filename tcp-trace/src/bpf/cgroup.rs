@@ -1,6 +1,42 @@
-//! The root of the cgroup2 hierarchy, which `half_open` attaches to.
+//! The root of the cgroup2 hierarchy, and the programs that attach to it.
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::PathBuf};
+
+use anyhow::{Context as _, anyhow};
+use aya::{
+    Ebpf,
+    programs::{CgroupAttachMode, CgroupSock, SockOps},
+};
+
+use super::{
+    loading::{load_failure, program},
+    object::Link,
+};
+
+/// Attaches `half_open`; and `cookies`, where `set_state` has no `helpers` to ask for one.
+pub(super) fn attach(object: &mut Ebpf, helpers: bool) -> anyhow::Result<Vec<Link>> {
+    let path = mount_point().context("no cgroup2 hierarchy is mounted")?;
+    let at = || path.display().to_string();
+    let root = fs::File::open(&path).with_context(at)?;
+    if !is_root(&root) {
+        return Err(anyhow!(
+            "{} is not the root of the cgroup2 hierarchy but a container's part of it",
+            at()
+        ));
+    }
+    let half_open: &mut SockOps = program(object, "half_open")?;
+    half_open.load().map_err(|error| anyhow!(load_failure(&error)))?;
+    // Links are several by nature; asking for it by flag is EINVAL.
+    let link = half_open.attach(&root, CgroupAttachMode::Single).with_context(at)?;
+    let mut links: Vec<Link> = vec![Box::new(half_open.take_link(link)?)];
+    if !helpers {
+        let cookies: &mut CgroupSock = program(object, "cookies")?;
+        cookies.load().map_err(|error| anyhow!(load_failure(&error)))?;
+        let link = cookies.attach(&root, CgroupAttachMode::Single).with_context(at)?;
+        links.push(Box::new(cookies.take_link(link)?));
+    }
+    Ok(links)
+}
 
 /// Whether a cgroup2 directory is the root of the whole hierarchy: its inode number is 1 (`kernfs_create_root`,
 /// `fs/kernfs/dir.c`). In a cgroup namespace the mount looks like a root and holds only a part of the sockets.

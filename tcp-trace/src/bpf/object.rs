@@ -11,18 +11,17 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use aya::{
-    Btf, Ebpf, EbpfLoader, include_bytes_aligned,
+    Btf, Ebpf,
     maps::{MapData, PerCpuArray, PerCpuValues, RingBuf},
-    programs::{BtfTracePoint, CgroupAttachMode, SockOps, TracePoint, sock_ops::SockOpsLink},
+    programs::{BtfTracePoint, TracePoint},
     util::nr_cpus,
 };
 use aya_log::EbpfLogger;
 use tcp_trace_common::{
-    config::{MISSING, Offsets, Settings},
+    config::{MISSING, Offsets},
     counters::Counters,
-    event::StateChange,
     filter::Filter,
-    nesting::Taken,
+    nesting::{Taken, live},
 };
 use tcp_trace_core::{
     session::{Attach, Degradation},
@@ -30,14 +29,16 @@ use tcp_trace_core::{
 };
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
-use super::{cgroup, layout, tracefs};
+use super::{
+    cgroup,
+    degraded::{no_cookies, no_half_open, no_holders, no_tp_btf},
+    holders::Holders,
+    loading::{Ground, KERNEL_BTF, MAIN, OBJECT, load, load_failure, load_main, program, read_offsets},
+    optional,
+    requests::Requests,
+    tracefs,
+};
 use crate::{exit::Unsupported, host};
-
-/// The compiled eBPF object; empty in a build that was told to do without.
-static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tcp-trace.bpf.o"));
-
-/// BTF of the running kernel.
-const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// The ring buffer in the kernel program.
 pub type Ring = RingBuf<MapData>;
@@ -71,6 +72,8 @@ pub struct Attached {
     pub attach: Attach,
     /// Just before it was attached.
     pub started: Timestamp,
+    /// When it was at work on all CPUs.
+    pub live: Timestamp,
     /// Whether requests are watched from their SYN on.
     pub half_open: bool,
     /// What could not be had.
@@ -81,6 +84,12 @@ pub struct Attached {
     pub ring_bytes: usize,
     /// The counters.
     pub counts: Counts,
+    /// Names of the optional programs that are at work, in alphabetical order.
+    pub programs: Vec<String>,
+    /// The half-open requests; `None` where nothing watches them.
+    pub requests: Option<Requests>,
+    /// Who holds which socket, where the kernel tells.
+    pub holders: Option<Holders>,
     links: Vec<Link>,
     /// Holds the programs and the other maps.
     _object: Ebpf,
@@ -88,7 +97,7 @@ pub struct Attached {
 }
 
 /// An attachment of any kind, which ends when it is dropped.
-type Link = Box<dyn std::any::Any + Send>;
+pub(super) type Link = Box<dyn std::any::Any + Send>;
 
 /// The kernel's counters.
 #[expect(missing_debug_implementations, reason = "the map has none")]
@@ -123,7 +132,7 @@ pub fn attach(options: &Options) -> anyhow::Result<Attached> {
 }
 
 impl Attached {
-    /// Detaches every program, in the order in which they were attached, and keeps the maps readable.
+    /// Detaches every program, those that see transitions first, and keeps the maps readable.
     pub fn detach(&mut self) {
         self.links.clear();
     }
@@ -185,44 +194,66 @@ fn attach_tp_btf(options: &Options) -> anyhow::Result<Attached> {
     let raw = fs::read(KERNEL_BTF)
         .map_err(|error| anyhow!("no BTF of the running kernel: {KERNEL_BTF}: {error}"))?;
     let offsets = read_offsets(&raw)?;
-    if options.filter.cgroup_id != 0 && offsets.sk_cgroup == MISSING {
-        return Err(anyhow!(
-            "--cgroup needs a kernel of 5.15 or later, which keeps a socket's cgroup as a pointer"
-        ));
+    if options.filter.cgroup_ids[0] != 0 && offsets.sk_cgroup == MISSING && offsets.sk_cgroup_word == MISSING
+    {
+        return Err(anyhow!("--cgroup needs a kernel with CONFIG_SOCK_CGROUP_DATA"));
     }
     let btf = Btf::parse(&raw, aya::Endianness::default()).context("reading the kernel's BTF")?;
-    let mut object = load(options, &offsets, Some(&btf), true)?;
+    let (mut object, ground) = load_main(options, offsets, &btf)?;
     let mut degradations = Vec::new();
     let mut links: Vec<Link> = Vec::new();
-    match attach_half_open(&mut object) {
-        Ok(link) => links.push(Box::new(link)),
-        Err(error) => degradations.push(no_half_open(&format!("{error:#}"))),
+    let no_cgroup = match cgroup::attach(&mut object, ground.helpers) {
+        Ok(attached) => {
+            links.extend(attached);
+            None
+        }
+        Err(error) => Some(format!("{error:#}")),
+    };
+    let half_open = no_cgroup.is_none();
+    let ground = Ground { half_open, ..ground };
+    let optional = optional::attach(&mut object, &btf, ground);
+    if let Some(reason) = no_cgroup {
+        if !optional.programs.iter().any(|name| name == "request_queued") {
+            degradations.push(no_half_open(&reason));
+        }
+        if !ground.helpers {
+            degradations.push(no_cookies(&reason));
+        }
     }
-    let half_open = !links.is_empty();
+    degradations.extend(optional.degradations);
+    links.extend(optional.links);
+    let holders = Holders::load(&mut object, &offsets, &btf);
     let started = host::monotonic();
     // The kernel calls them in the order in which they were attached, and their protocol relies on that.
-    let (link, fd) = attach_btf_program(&mut object, "set_state", &btf)?;
-    links.push(link);
-    let (link, _) = attach_btf_program(&mut object, "set_state_nested", &btf)?;
-    links.push(link);
-    go_live(&mut object)?;
-    let hook = Hook { attach: Attach::TpBtf, started, program_fd: fd, half_open, links };
-    finish(object, options, hook, degradations)
+    let (first, fd) = attach_main(&mut object, MAIN[0])?;
+    let (second, _) = attach_main(&mut object, MAIN[1])?;
+    let mut main = vec![first, second];
+    go_live(&mut object, live::BOTH | optional.live)?;
+    // When they are detached, in this order, whoever explains a transition goes after whoever sees it.
+    main.extend(links);
+    let hook = Hook {
+        attach: Attach::TpBtf,
+        started,
+        program_fd: fd,
+        half_open,
+        links: main,
+        programs: optional.programs,
+    };
+    finish(object, options, hook, holders, degradations)
 }
 
-/// Loads and attaches one program; also returns its descriptor, which lives as long as the object.
-fn attach_btf_program(object: &mut Ebpf, name: &str, btf: &Btf) -> anyhow::Result<(Link, i32)> {
+/// Attaches one program; also returns its descriptor, which lives as long as the object.
+fn attach_main(object: &mut Ebpf, name: &str) -> anyhow::Result<(Link, i32)> {
     let program: &mut BtfTracePoint = program(object, name)?;
-    program.load("inet_sock_set_state", btf).map_err(|error| anyhow!(load_failure(&error)))?;
     let link = program.attach().with_context(|| format!("attaching {name} to inet_sock_set_state"))?;
     Ok((Box::new(program.take_link(link)?), program.fd()?.as_fd().as_raw_fd()))
 }
 
-/// Lets both programs begin, on all CPUs.
-fn go_live(object: &mut Ebpf) -> anyhow::Result<()> {
+/// Lets both programs begin, on all CPUs, with these bits of [`live`].
+fn go_live(object: &mut Ebpf, live: u64) -> anyhow::Result<()> {
     let map = object.take_map("TAKEN").context("the eBPF object has no map TAKEN")?;
     let mut taken: PerCpuArray<_, [u64; size_of::<Taken>() / 8]> = PerCpuArray::try_from(map)?;
-    let live = zerocopy::transmute!(Taken { live: 1, ..Taken::default() });
+    let live = zerocopy::transmute!(Taken { live, ..Taken::default() });
     let cpus = nr_cpus().map_err(|(file, error)| anyhow!("{file}: {error}"))?;
     taken.set(0, PerCpuValues::try_from(vec![live; cpus])?, 0).context("starting the programs")
 }
@@ -230,12 +261,13 @@ fn go_live(object: &mut Ebpf) -> anyhow::Result<()> {
 /// The main hook as a perf tracepoint; `reason` is why `tp_btf` was not to be had, if it was tried.
 fn attach_tracepoint(options: &Options, reason: Option<&anyhow::Error>) -> anyhow::Result<Attached> {
     let because = reason.map(|error| format!(" (tp_btf: {error:#})")).unwrap_or_default();
-    if options.filter.netns != 0 || options.filter.cgroup_id != 0 {
+    if options.filter.netns != 0 || options.filter.cgroup_ids[0] != 0 {
         return Err(unsupported(&format!(
             "--netns and --cgroup need tp_btf: the perf tracepoint does not show a socket's namespace or cgroup{because}"
         )));
     }
-    let mut object = load(options, &Offsets::NONE, None, false)
+    let ground = Ground { offsets: Offsets::NONE, helpers: false, half_open: false };
+    let mut object = load(options, ground, None)
         .map_err(|error| unsupported(&format!("the kernel refuses BPF maps: {error:#}{because}")))?;
     let program: &mut TracePoint = program(&mut object, "set_state_tracepoint")?;
     program.load().map_err(|error| {
@@ -260,8 +292,10 @@ fn attach_tracepoint(options: &Options, reason: Option<&anyhow::Error>) -> anyho
         no_half_open("it needs tp_btf, whose socket cookies join a request to its connection"),
     ];
     let links: Vec<Link> = vec![Box::new(link)];
-    let hook = Hook { attach: Attach::Tracepoint, started, program_fd: fd, half_open: false, links };
-    finish(object, options, hook, degradations)
+    let programs = Vec::new();
+    let hook =
+        Hook { attach: Attach::Tracepoint, started, program_fd: fd, half_open: false, links, programs };
+    finish(object, options, hook, Holders::open(), degradations)
 }
 
 /// What was attached.
@@ -271,156 +305,52 @@ struct Hook {
     program_fd: i32,
     half_open: bool,
     links: Vec<Link>,
+    /// Names of the optional programs.
+    programs: Vec<String>,
 }
 
 fn finish(
     mut object: Ebpf,
     options: &Options,
     hook: Hook,
+    holders: anyhow::Result<Holders>,
     mut degradations: Vec<Degradation>,
 ) -> anyhow::Result<Attached> {
-    let Hook { attach, started, program_fd, half_open, links } = hook;
+    let Hook { attach, started, program_fd, half_open, links, mut programs } = hook;
     let take = |object: &mut Ebpf, name| {
         object.take_map(name).ok_or_else(|| anyhow!("the eBPF object has no map {name}"))
     };
     let ring = RingBuf::try_from(take(&mut object, "EVENTS")?)?;
     let map = PerCpuArray::try_from(take(&mut object, "COUNTERS")?)?;
     let log = if options.debug { Some(EbpfLogger::init(&mut object)?) } else { None };
-    degradations.push(no_snapshot());
+    let watched = half_open || programs.iter().any(|name| name == "request_queued");
+    let requests = watched.then(|| take(&mut object, "REQUESTS")).transpose()?;
+    let requests = requests.as_ref().map(Requests::new).transpose()?;
+    let holders = match holders {
+        Ok(holders) => {
+            programs.push("holders".to_owned());
+            Some(holders)
+        }
+        Err(error) => {
+            degradations.push(no_holders(&format!("{error:#}")));
+            None
+        }
+    };
+    programs.sort_unstable();
     Ok(Attached {
         attach,
         started,
+        live: host::monotonic(),
         half_open,
         degradations,
         ring,
         ring_bytes: options.buffer_bytes as usize,
         counts: Counts { map, fdinfo: format!("/proc/self/fdinfo/{program_fd}") },
+        programs,
+        requests,
+        holders,
         links,
         _object: object,
         log,
     })
-}
-
-/// Creates the maps, with the globals set.
-fn load(options: &Options, offsets: &Offsets, btf: Option<&Btf>, half_open: bool) -> anyhow::Result<Ebpf> {
-    let settings = Settings {
-        wake_mask: wake_mask(options.buffer_bytes),
-        half_open: half_open.into(),
-        filtering: (options.filter != Filter::NONE).into(),
-    };
-    let log_level = if options.debug { aya_log::Level::Debug as u8 } else { 0 };
-    EbpfLoader::new()
-        .btf(btf)
-        .map_max_entries("EVENTS", options.buffer_bytes)
-        .override_global("OFFSETS", offsets.as_bytes(), true)
-        .override_global("SETTINGS", settings.as_bytes(), true)
-        .override_global("FILTER", options.filter.as_bytes(), true)
-        .override_global(aya_log::LEVEL, &log_level, true)
-        .load(OBJECT)
-        .map_err(|error| {
-            let old = host::kernel_version().filter(|version| *version < (5, 8));
-            match old {
-                Some((major, minor)) => {
-                    anyhow!("kernel {major}.{minor} has no BPF ring buffer (first kernel: 5.8)")
-                }
-                None => anyhow!(error),
-            }
-        })
-}
-
-/// Wakes the reader when the CPUs together may have filled a quarter of the buffer.
-fn wake_mask(buffer_bytes: u32) -> u64 {
-    const RECORD_HEADER: usize = 8;
-    let records = buffer_bytes as usize / (size_of::<StateChange>() + RECORD_HEADER);
-    let cpus = nr_cpus().unwrap_or(1).max(1);
-    let every = (records / 4 / cpus).max(1);
-    // The largest power of two that is not larger.
-    (1_u64 << every.ilog2()) - 1
-}
-
-fn read_offsets(raw: &[u8]) -> anyhow::Result<Offsets> {
-    let btf = super::btf::Btf::parse(raw)?;
-    // `btf_trace_NAME` is `void (*)(void *, const struct sock *, const int, const int)`.
-    match btf.prototype_len("btf_trace_inet_sock_set_state") {
-        Some(4) => layout::offsets(&btf).map_err(|text| anyhow!(text)),
-        Some(len) => Err(anyhow!(
-            "inet_sock_set_state takes {} arguments in this kernel, expected 3",
-            len.saturating_sub(1)
-        )),
-        None => Err(anyhow!("this kernel's BTF does not declare the tracepoint inet_sock_set_state")),
-    }
-}
-
-fn attach_half_open(object: &mut Ebpf) -> anyhow::Result<SockOpsLink> {
-    let path = cgroup::mount_point().context("no cgroup2 hierarchy is mounted")?;
-    let root = fs::File::open(&path).with_context(|| path.display().to_string())?;
-    if !cgroup::is_root(&root) {
-        return Err(anyhow!(
-            "{} is not the root of the cgroup2 hierarchy but a container's part of it",
-            path.display()
-        ));
-    }
-    let program: &mut SockOps = program(object, "half_open")?;
-    program.load().map_err(|error| anyhow!(load_failure(&error)))?;
-    // Links are several by nature; asking for it by flag is EINVAL.
-    let link = program.attach(root, CgroupAttachMode::Single).with_context(|| path.display().to_string())?;
-    Ok(program.take_link(link)?)
-}
-
-fn program<'a, P>(object: &'a mut Ebpf, name: &str) -> anyhow::Result<&'a mut P>
-where
-    &'a mut P: TryFrom<&'a mut aya::programs::Program>,
-{
-    let program = object.program_mut(name).ok_or_else(|| anyhow!("the eBPF object has no program {name}"))?;
-    program.try_into().map_err(|_other| anyhow!("the eBPF program {name} is of another type"))
-}
-
-/// The verifier's log is long; its last words are the reason. Without a log it was not the verifier.
-fn load_failure(error: &aya::programs::ProgramError) -> String {
-    const STATISTICS: [&str; 4] = ["processed ", "verification time ", "stack depth ", "}"];
-    log::info!("{error:?}");
-    let aya::programs::ProgramError::LoadError { io_error, verifier_log } = error else {
-        return error.to_string();
-    };
-    let log = verifier_log.to_string();
-    let is_reason = |line: &&str| !line.is_empty() && !STATISTICS.iter().any(|s| line.starts_with(s));
-    match log.lines().rev().map(str::trim).find(is_reason) {
-        Some(reason) => format!("the verifier refuses the program: {reason} (whole log: -v)"),
-        None => format!("the kernel refuses the program: {io_error}"),
-    }
-}
-
-fn no_tp_btf(reason: &str) -> Degradation {
-    Degradation {
-        feature: "tp_btf".into(),
-        reason: format!(
-            "{reason}; so owners are known only of sockets seen at connect() or listen(), and cookies, \
-             namespaces, cgroups, socket errors and TIME_WAIT are not known; and the kernel skips the program \
-             while another one is at work on that CPU, which it counts since 6.7 only"
-        ),
-        remedy: Some("a kernel of 5.12 or later with CONFIG_DEBUG_INFO_BTF".into()),
-    }
-}
-
-fn no_half_open(reason: &str) -> Degradation {
-    Degradation {
-        feature: "half_open".into(),
-        reason: format!(
-            "{reason}; so half-open durations come from the kernel's own round-trip sample, and are unknown \
-             where the SYN-ACK was retransmitted"
-        ),
-        remedy: Some(
-            "a mounted cgroup2 hierarchy (mount -t cgroup2 none /sys/fs/cgroup) and CAP_NET_ADMIN".into(),
-        ),
-    }
-}
-
-fn no_snapshot() -> Degradation {
-    Degradation {
-        feature: "snapshot".into(),
-        reason: "sockets that existed before the start show from their next transition on; until then they \
-                 are not among the live ones"
-            .into(),
-        remedy: None,
-    }
 }

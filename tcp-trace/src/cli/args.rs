@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tcp_trace_core::state::TcpState;
 
 use super::units;
 
@@ -44,23 +45,32 @@ pub enum Command {
     /// Write the transitions to a recording, for `stream --from` and `report --from`
     #[command(after_help = RECORD_EXAMPLES)]
     Record(RecordArgs),
+    /// Print the sockets that exist now, with owners, ages and containers; no eBPF needed
+    #[command(after_help = SNAPSHOT_EXAMPLES)]
+    Snapshot(SnapshotArgs),
 }
 
 const STREAM_EXAMPLES: &str = "Examples:
   tcp-trace stream                    every transition of this host
   tcp-trace stream -T -D 443,8443     with the time (UTC); connections to these ports
   tcp-trace stream --json -p 1234     JSON Lines; sockets of process 1234
+  tcp-trace stream --closed           how each connection lived and died
   tcp-trace stream --from incident.tctrace";
 
 const REPORT_EXAMPLES: &str = "Examples:
   tcp-trace report                    gather until Ctrl-C
   tcp-trace report --interval 5s      a report every five seconds
   tcp-trace report --duration 1m --json > report.json
-  tcp-trace report --close-wait-after 1m --netns /run/netns/blue";
+  tcp-trace report --close-wait-after 1m --container web";
 
 const RECORD_EXAMPLES: &str = "Examples:
   tcp-trace record incident.tctrace --duration 30s
   tcp-trace report --from incident.tctrace";
+
+const SNAPSHOT_EXAMPLES: &str = "Examples:
+  tcp-trace snapshot                  by process and state; listeners and their queues
+  tcp-trace snapshot --state close_wait --sockets
+  tcp-trace snapshot --container web --json > sockets.json";
 
 /// Where records come from.
 #[derive(Args, Debug)]
@@ -89,7 +99,7 @@ pub enum AttachArg {
 }
 
 /// Which sockets.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct FilterArgs {
     /// Sockets that belong to this process
     #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Filters")]
@@ -109,6 +119,9 @@ pub struct FilterArgs {
     /// Network namespace: a path (/proc/PID/ns/net), a name of `ip netns`, or an inode number
     #[arg(long, value_name = "NS", help_heading = "Filters")]
     pub netns: Option<String>,
+    /// Container, by name, id or the beginning of its id (docker, podman, containerd, CRI-O, LXC; POD/NAME in Kubernetes)
+    #[arg(long, value_name = "NAME|ID", conflicts_with_all = ["netns", "cgroup"], help_heading = "Filters")]
+    pub container: Option<String>,
     /// Cgroup of the socket's creator: a path of the cgroup2 hierarchy, or an id
     #[arg(long, value_name = "CGROUP", help_heading = "Filters")]
     pub cgroup: Option<String>,
@@ -123,6 +136,9 @@ pub struct StreamArgs {
     /// Which sockets
     #[command(flatten)]
     pub filter: FilterArgs,
+    /// Print finished connections instead of transitions: one line each, when its socket closes
+    #[arg(long)]
+    pub closed: bool,
     /// Prefix the time, HH:MM:SS in UTC
     #[arg(short = 'T', long)]
     pub time: bool,
@@ -194,6 +210,23 @@ pub struct RecordArgs {
     /// Exit with 4 if a transition was lost
     #[arg(long)]
     pub strict: bool,
+}
+
+/// `snapshot`
+#[derive(Args, Debug)]
+pub struct SnapshotArgs {
+    /// Which sockets
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    /// Sockets in these states, separated by commas, in any usual spelling; SYN_RECV has the half-open requests with it
+    #[arg(long = "state", value_name = "STATES", value_delimiter = ',', help_heading = "Filters")]
+    pub states: Vec<TcpState>,
+    /// Each socket, not groups of them
+    #[arg(long)]
+    pub sockets: bool,
+    /// One JSON document
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[cfg(test)]

@@ -2,13 +2,15 @@
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 
-use tcp_trace_core::{filter::FilterSpec, session::Attach, tracker};
+use tcp_trace_common::filter::MAX_CGROUPS;
+use tcp_trace_core::{filter::FilterSpec, process::printable, session::Attach, tracker};
 
 use super::args::{AttachArg, FilterArgs, ReportArgs, SourceArgs, StreamArgs};
 use crate::{
     bpf::{self, AttachChoice},
     exit::Usage,
     sink::Columns,
+    survey::Containers,
 };
 
 /// The live source.
@@ -48,11 +50,15 @@ pub fn live(source: &SourceArgs, filter: &FilterArgs, verbose: u8) -> anyhow::Re
 ///
 /// If it names a namespace or cgroup that does not exist here, or too many ports.
 pub fn filter_spec(filter: &FilterArgs) -> anyhow::Result<FilterSpec> {
-    let FilterArgs { pid, local_ports, peer_ports, ipv4, ipv6, netns, cgroup } = filter;
+    let FilterArgs { pid, local_ports, peer_ports, ipv4, ipv6, netns, cgroup, container } = filter;
+    let container = container.as_deref().map(inside).transpose()?.unwrap_or_default();
     let spec = FilterSpec {
         pid: *pid,
-        netns: netns.as_deref().map(netns_inode).transpose()?,
-        cgroup_id: cgroup.as_deref().map(cgroup_id).transpose()?,
+        netns: netns.as_deref().map(netns_inode).transpose()?.or(container.netns),
+        cgroup_ids: match cgroup.as_deref().map(cgroup_id).transpose()? {
+            Some(id) => vec![id],
+            None => container.cgroup_ids,
+        },
         ip_version: match (ipv4, ipv6) {
             (true, _) => Some(4),
             (_, true) => Some(6),
@@ -76,6 +82,33 @@ pub fn report(args: &ReportArgs) -> tracker::Settings {
 #[must_use]
 pub fn columns(args: &StreamArgs) -> Columns {
     Columns { time: args.time, timestamp: args.timestamp, wide: args.wide, csv: args.csv }
+}
+
+/// What the sockets of a container have in common.
+#[derive(Debug, Default)]
+struct Inside {
+    netns: Option<u32>,
+    cgroup_ids: Vec<u64>,
+}
+
+/// A container's cgroups, by which its sockets are known; its network namespace where the sockets of this host do not
+/// know their cgroup, and nobody else is in that namespace.
+fn inside(text: &str) -> Result<Inside, Usage> {
+    let usage = |why: &dyn std::fmt::Display| Usage(format!("--container {}: {why}", printable(text)));
+    let found = Containers::new().resolve(text).map_err(|error| usage(&error))?;
+    if !found.cgroup_ids.is_empty() && found.cgroup_ids.len() <= MAX_CGROUPS {
+        return Ok(Inside { netns: None, cgroup_ids: found.cgroup_ids });
+    }
+    match found.netns {
+        Some(netns) if !found.host_netns && !found.shared_netns => {
+            Ok(Inside { netns: Some(netns), cgroup_ids: Vec::new() })
+        }
+        _ => Err(usage(&format_args!(
+            "nothing tells its sockets from those of others: it shares its network namespace, and has no cgroup of \
+             its own in the cgroup2 hierarchy (or more than {MAX_CGROUPS}); give -p with one of its processes ({})",
+            found.pids.iter().take(8).map(u32::to_string).collect::<Vec<_>>().join(", ")
+        ))),
+    }
 }
 
 /// An inode number, the path of a namespace file, or a name as `ip netns` keeps them.

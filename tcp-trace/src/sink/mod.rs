@@ -1,14 +1,20 @@
 //! Where results go. A sink lays out what the tracker decided; it computes nothing.
 
+mod closed_table;
 mod json;
 mod report_table;
+mod snapshot_table;
 mod stream_table;
 mod units;
 
 use std::io::{self, Write};
 
-use tcp_trace_core::report::{Report, StateChange};
+use tcp_trace_core::{
+    report::{Obituary, Report, StateChange},
+    snapshot::Snapshot,
+};
 
+use closed_table::ClosedTable;
 pub(crate) use report_table::balance;
 pub use stream_table::Columns;
 use stream_table::StreamTable;
@@ -20,6 +26,10 @@ pub enum Format {
     Stream(Columns),
     /// State changes as JSON Lines.
     StreamJson,
+    /// Finished connections in columns.
+    Closed(Columns),
+    /// Finished connections as JSON Lines.
+    ClosedJson,
     /// Reports for people.
     Report,
     /// Reports as JSON.
@@ -39,6 +49,8 @@ pub struct Sink<W: Write> {
 enum Kind {
     Stream(StreamTable),
     StreamJson,
+    Closed(ClosedTable),
+    ClosedJson,
     Report,
     ReportJson,
     Nothing,
@@ -50,6 +62,8 @@ impl<W: Write> Sink<W> {
         let kind = match format {
             Format::Stream(columns) => Kind::Stream(StreamTable::new(columns)),
             Format::StreamJson => Kind::StreamJson,
+            Format::Closed(columns) => Kind::Closed(ClosedTable::new(columns)),
+            Format::ClosedJson => Kind::ClosedJson,
             Format::Report => Kind::Report,
             Format::ReportJson => Kind::ReportJson,
             Format::Nothing => Kind::Nothing,
@@ -62,14 +76,21 @@ impl<W: Write> Sink<W> {
         matches!(self.kind, Kind::Stream(_) | Kind::StreamJson)
     }
 
+    /// Whether finished connections are wanted.
+    pub fn wants_closed(&self) -> bool {
+        matches!(self.kind, Kind::Closed(_) | Kind::ClosedJson)
+    }
+
     /// The run has begun.
     ///
     /// # Errors
     ///
     /// If it cannot be written.
     pub fn begin(&mut self) -> io::Result<()> {
-        if let Kind::Stream(table) = &self.kind {
-            writeln!(self.out, "{}", table.header())?;
+        match &self.kind {
+            Kind::Stream(table) => writeln!(self.out, "{}", table.header())?,
+            Kind::Closed(table) => writeln!(self.out, "{}", table.header())?,
+            _ => {}
         }
         self.out.flush()
     }
@@ -84,7 +105,23 @@ impl<W: Write> Sink<W> {
             match &mut self.kind {
                 Kind::Stream(table) => writeln!(self.out, "{}", table.row(change))?,
                 Kind::StreamJson => json::line(&mut self.out, change)?,
-                Kind::Report | Kind::ReportJson | Kind::Nothing => {}
+                _ => {}
+            }
+        }
+        self.out.flush()
+    }
+
+    /// Takes finished connections.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be written.
+    pub fn closed(&mut self, closed: &[Obituary]) -> io::Result<()> {
+        for obituary in closed {
+            match &mut self.kind {
+                Kind::Closed(table) => writeln!(self.out, "{}", table.row(obituary))?,
+                Kind::ClosedJson => json::line(&mut self.out, obituary)?,
+                _ => {}
             }
         }
         self.out.flush()
@@ -99,8 +136,22 @@ impl<W: Write> Sink<W> {
         match &self.kind {
             Kind::Report => writeln!(self.out, "{}", report_table::render(report))?,
             Kind::ReportJson => json::line(&mut self.out, report)?,
-            Kind::Stream(_) | Kind::StreamJson | Kind::Nothing => {}
+            _ => {}
         }
         self.out.flush()
     }
+}
+
+/// Prints a snapshot: for people, or as one JSON document.
+///
+/// # Errors
+///
+/// If it cannot be written.
+pub fn snapshot(out: &mut impl Write, snapshot: &Snapshot, as_json: bool) -> io::Result<()> {
+    if as_json {
+        json::line(out, snapshot)?;
+    } else {
+        out.write_all(snapshot_table::render(snapshot).as_bytes())?;
+    }
+    out.flush()
 }

@@ -10,15 +10,20 @@ use anyhow::{Context as _, anyhow};
 use tcp_trace_common::counters::Counters;
 use tcp_trace_core::{
     filter::FilterSpec,
+    process::ProcessId,
     record::{CounterReading, encode_counters, kind},
     session::Session,
 };
 use tokio::{io::unix::AsyncFd, sync::mpsc, time::sleep};
 
-use super::Batch;
+use super::{
+    Batch,
+    lookout::{Lookout, Order},
+};
 use crate::{
     bpf::{self, Attached},
     host,
+    survey::{Scope, Surveyor},
 };
 
 /// An idle buffer is looked at this often; also the longest that an event waits.
@@ -27,6 +32,8 @@ const IDLE: Duration = Duration::from_millis(20);
 const BATCH_BYTES: usize = 256 * 1024;
 /// Batches that wait for the rest of the program: at most 16 MiB.
 const QUEUE: usize = 64;
+/// Commands that wait for the drain thread.
+const COMMANDS: usize = 8;
 /// How often the buffer is looked at while a grace period passes.
 const GRACE_POLL: Duration = Duration::from_millis(2);
 /// Instead of a grace period where the kernel does not offer one; no program runs nearly as long.
@@ -38,13 +45,20 @@ pub struct Live {
     /// What this run is.
     pub session: Session,
     batches: mpsc::Receiver<Batch>,
-    commands: mpsc::Sender<Command>,
+    lookout: Lookout,
     thread: Option<thread::JoinHandle<anyhow::Result<()>>>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Command {
+/// What the drain thread is asked for.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// The kernel's counters, with everything that was counted before them in the stream.
     ReadCounters,
+    /// Records from elsewhere, to stand in the stream.
+    Deliver(Batch),
+    /// The same, behind every transition that has happened by now.
+    DeliverAfter(Batch),
+    /// The end.
     Stop,
 }
 
@@ -54,7 +68,10 @@ enum Command {
 ///
 /// What [`bpf::attach`] says, or that the thread could not be started.
 pub fn start(options: &bpf::Options, filter: FilterSpec) -> anyhow::Result<Live> {
-    let attached = bpf::attach(options)?;
+    let netns = (options.filter.netns != 0).then_some(options.filter.netns);
+    let mut surveyor = Surveyor::new(netns);
+    let baseline = surveyor.baseline();
+    let mut attached = bpf::attach(options)?;
     let session = Session {
         program: env!("CARGO_PKG_VERSION").to_owned(),
         host: host::host(),
@@ -62,17 +79,24 @@ pub fn start(options: &bpf::Options, filter: FilterSpec) -> anyhow::Result<Live>
         started: attached.started,
         attach: attached.attach,
         half_open: attached.half_open,
+        programs: attached.programs.clone(),
         filter,
         buffer_bytes: options.buffer_bytes.into(),
         degradations: attached.degradations.clone(),
     };
     let (batch_sender, batches) = mpsc::channel(QUEUE);
-    let (commands, command_receiver) = mpsc::channel(8);
+    let (commands, command_receiver) = mpsc::channel(COMMANDS);
+    (surveyor.requests, surveyor.holders) = (attached.requests.take(), attached.holders.take());
+    surveyor.started = attached.live;
+    // It is the first, and the queue is empty.
+    let _ = commands.try_send(Command::Deliver(baseline));
+    let lookout = Lookout::start(surveyor, commands)?;
     let thread = thread::Builder::new()
         .name("tcp-trace-drain".into())
         .spawn(move || drain_thread(attached, batch_sender, command_receiver))
         .context("starting the drain thread")?;
-    Ok(Live { session, batches, commands, thread: Some(thread) })
+    lookout.order(Order::Survey(Scope::All));
+    Ok(Live { session, batches, lookout, thread: Some(thread) })
 }
 
 impl Live {
@@ -92,19 +116,20 @@ impl Live {
         }
     }
 
-    /// Asks for a reading of the kernel's counters, with everything that was counted before it in the stream.
-    pub fn read_counters(&self) {
-        // One place stays free for `stop`. A fuller queue holds earlier requests that are not answered yet,
-        // which will serve as well.
-        if self.commands.capacity() > 1 {
-            let _ = self.commands.try_send(Command::ReadCounters);
-        }
+    /// Asks for a survey, and for a reading of the kernel's counters behind it, with everything that was counted in
+    /// the stream.
+    pub fn survey(&self, scope: Scope) {
+        self.lookout.order(Order::Survey(scope));
     }
 
-    /// Detaches; what is still in the buffer follows, then the last counters and the end mark.
+    /// Asks who these processes are.
+    pub fn look_at(&self, processes: Vec<ProcessId>) {
+        self.lookout.look_at(processes);
+    }
+
+    /// Detaches, after a last survey; what is still in the buffer follows, then the last counters and the end mark.
     pub fn stop(&self) {
-        // It has a place in the queue; and if the thread is gone there is nothing to stop.
-        let _ = self.commands.try_send(Command::Stop);
+        self.lookout.order(Order::Stop);
     }
 }
 
@@ -157,6 +182,11 @@ impl Drain {
             let done = match command {
                 None => self.drain().await,
                 Some(Command::ReadCounters) => self.read_counters().await?,
+                Some(Command::Deliver(batch)) => self.deliver(batch).await,
+                Some(Command::DeliverAfter(batch)) => match self.settle().await {
+                    Ok(()) => self.deliver(batch).await,
+                    gone => gone,
+                },
                 Some(Command::Stop) => {
                     let _ = self.finish().await?;
                     return Ok(());
@@ -195,19 +225,27 @@ impl Drain {
     async fn read_counters(&mut self) -> anyhow::Result<Result<(), Gone>> {
         let skipped = self.attached.counts.skipped();
         let counters = self.attached.counts.read()?;
-        // A program may have counted a transition and not submitted its event yet: it has after one grace period.
-        // But the event may lie behind a place that a later program has reserved and not submitted, at which
-        // the buffer's reader stops: not after a second one.
-        for _ in 0..2 {
-            if self.drain_through_grace().await.is_err() {
-                return Ok(Err(Gone));
-            }
-        }
-        if self.drain().await.is_err() {
+        if self.settle().await.is_err() {
             return Ok(Err(Gone));
         }
         self.push_counters(counters, skipped);
         Ok(self.send().await)
+    }
+
+    /// Brings everything into the stream that has happened by now.
+    async fn settle(&mut self) -> Result<(), Gone> {
+        // A program may have seen a transition and not submitted its event yet: it has after one grace period.
+        // But the event may lie behind a place that a later program has reserved and not submitted, at which
+        // the buffer's reader stops: not after a second one.
+        for _ in 0..2 {
+            self.drain_through_grace().await?;
+        }
+        self.drain().await
+    }
+
+    async fn deliver(&mut self, batch: Batch) -> Result<(), Gone> {
+        self.send().await?;
+        self.batches.send(batch).await.map_err(|_receiver_dropped| Gone)
     }
 
     async fn finish(&mut self) -> anyhow::Result<Result<(), Gone>> {

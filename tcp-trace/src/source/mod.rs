@@ -2,6 +2,7 @@
 
 mod batch;
 mod live;
+mod lookout;
 mod replay;
 
 pub use batch::{Batch, FrameError};

@@ -9,13 +9,14 @@ use tcp_trace_common::{
 };
 use tcp_trace_core::{
     record::{CounterReading, encode_counters, kind},
+    survey::{SurveyBegin, SurveyEnd},
     time::Timestamp,
 };
 
 use crate::{
     format,
     schema::Schema,
-    tape::{MS, Process, STARTED, Socket, Tape, session},
+    tape::{MS, NETNS, Process, STARTED, Socket, Tape, session},
     tracer::{Recording, Run, replay, run},
 };
 
@@ -140,13 +141,13 @@ fn what_is_no_recording_is_told_from_one_of_another_version() {
     let run = replay(&recording, "stream");
     assert!(run.stderr.contains("not a tcp-trace recording"), "{run:#?}");
     assert_eq!((run.code, run.stdout.as_str()), (Some(1), ""));
-    for (position, what) in [(8, "format version 2"), (12, "event version 2")] {
+    for (position, what, reads) in [(8, "format version 2", 1), (12, "event version 3", 2)] {
         let mut bytes = small();
-        assert_eq!(bytes[position], 1);
-        bytes[position] = 2;
+        assert_eq!(bytes[position], reads);
+        bytes[position] += 1;
         recording.rewrite(&bytes);
         let run = replay(&recording, "report");
-        assert!(run.stderr.contains(&format!("{what}, this tcp-trace reads 1")), "{run:#?}");
+        assert!(run.stderr.contains(&format!("{what}, this tcp-trace reads {reads}")), "{run:#?}");
         assert_eq!((run.code, run.stdout.as_str()), (Some(1), ""));
     }
 }
@@ -163,14 +164,14 @@ fn a_record_of_an_unknown_kind_ends_the_run_after_what_came_before() {
     let mut tape = Tape::new(session());
     let mut socket = Socket::new(1, CLOSE, "10.0.0.1:40000", "10.0.0.2:80");
     tape.enter(&mut socket, SYN_SENT, Some(CURL));
-    tape.push(9, b"from the future");
+    tape.push(10, b"from the future");
     tape.enter(&mut socket, ESTABLISHED, None);
     let bytes = tape.end();
     let (header_end, _) = format::parse(&bytes);
     let recording = Recording::new("future", &bytes);
     let run = replay(&recording, "stream");
     assert_error(&run, header_end, "corrupt");
-    assert!(run.stderr.contains("record of unknown kind 9, 15 bytes long"), "{run:#?}");
+    assert!(run.stderr.contains("record of unknown kind 10, 15 bytes long"), "{run:#?}");
     assert_eq!(run.stdout.lines().count(), 2, "{run:#?}");
     let report = replay(&recording, "report --json");
     assert_eq!(Schema::of_reports().documents(&report.stdout)[0]["loss"]["delivered"], 1);
@@ -211,6 +212,61 @@ fn events_of_any_bytes_give_valid_output_and_no_panic() {
     for command in ["stream -w -T -t", "stream -s", "report", "report --interval 1s", "stream -L 80 -6 -p 1"]
     {
         replay(&recording, command).good();
+    }
+}
+
+#[test]
+fn surveys_of_any_bytes_give_valid_output_and_no_panic() {
+    let mut noise = Noise(2);
+    let mut tape = Tape::new(session());
+    for round in 0..20_u8 {
+        let begin = SurveyBegin { time: Timestamp(tape.now), scope: "all".into() };
+        tape.push(kind::SURVEY_BEGIN, &serde_json::to_vec(&begin).expect("it serialises"));
+        for (kind, row) in [(kind::SOCKETS, 132), (kind::HOLDERS, 12), (kind::REQUESTS, 56)] {
+            let mut bytes = vec![0; 50 * row];
+            noise.fill(&mut bytes);
+            for row in bytes.chunks_mut(row).filter(|row| row.len() > 71 && round % 2 == 0) {
+                // States that exist and a few sockets only.
+                row[1..8].fill(0);
+                row[70] %= 14;
+                row[71] %= 5;
+            }
+            if kind == kind::SOCKETS {
+                bytes.splice(..0, tape.now.to_le_bytes());
+            }
+            tape.push(kind, &bytes);
+        }
+        let end = SurveyEnd {
+            time: Timestamp(tape.now),
+            states: (0..16).collect(),
+            namespaces: vec![NETNS],
+            holders: true,
+            problems: Vec::new(),
+        };
+        tape.push(kind::SURVEY_END, &serde_json::to_vec(&end).expect("it serialises"));
+    }
+    let recording = Recording::new("survey-noise", &tape.end());
+    Schema::of_reports().documents(&replay(&recording, "report --json").good());
+    Schema::of_closed().documents(&replay(&recording, "stream --closed --json").good());
+    for command in ["report", "stream --closed", "report -L 80 -6 -p 1"] {
+        replay(&recording, command).good();
+    }
+}
+
+#[test]
+fn rows_that_no_survey_wrote_end_the_run_after_what_came_before() {
+    for (kind, bytes) in
+        [(kind::SOCKETS, [0; 132].as_slice()), (kind::HOLDERS, &[1; 13]), (kind::FACTS, b"{]")]
+    {
+        let mut tape = Tape::new(session());
+        tape.enter(&mut Socket::new(1, CLOSE, "10.0.0.1:40000", "10.0.0.2:80"), SYN_SENT, Some(CURL));
+        tape.push(kind, bytes);
+        let bytes = tape.end();
+        let (header_end, _) = format::parse(&bytes);
+        let run = replay(&Recording::new(&format!("rows-{kind}"), &bytes), "stream");
+        assert_error(&run, header_end, "corrupt");
+        assert!(run.stderr.contains(&format!("record of kind {kind} ")), "{run:#?}");
+        assert_eq!(run.stdout.lines().count(), 2, "{run:#?}");
     }
 }
 

@@ -2,13 +2,17 @@
 
 #![expect(clippy::expect_used, reason = "a test that panics has failed, which is meant")]
 
+mod closed;
 mod damage;
 mod exits;
 mod format;
+mod found;
 mod incident;
+mod look;
 mod replay;
 mod report;
 mod schema;
+mod snapshot;
 mod stream;
 mod tape;
 mod tracer;

@@ -22,6 +22,16 @@ impl Schema {
         Self::load("report.schema.json")
     }
 
+    /// The document of `snapshot --json`.
+    pub(crate) fn of_snapshots() -> Self {
+        Self::load("snapshot.schema.json")
+    }
+
+    /// One line of `stream --closed --json`.
+    pub(crate) fn of_closed() -> Self {
+        Self::load("closed.schema.json")
+    }
+
     fn load(name: &str) -> Self {
         let mut schemas = Schemas::new();
         let mut compiler = Compiler::new();
@@ -52,7 +62,7 @@ impl Schema {
     }
 }
 
-fn read(name: &str) -> Value {
+pub(crate) fn read(name: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schema").join(name);
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"))
@@ -61,7 +71,7 @@ fn read(name: &str) -> Value {
 /// A schema that lets anything through would make every test of output worthless.
 #[test]
 fn every_object_is_closed_every_key_required_and_every_field_described() {
-    for name in ["event.schema.json", "report.schema.json"] {
+    for name in ["event.schema.json", "closed.schema.json", "report.schema.json", "snapshot.schema.json"] {
         let schema = read(name);
         assert_eq!(schema["$id"], name, "a name, not the address of some host");
         strict(&schema, name);

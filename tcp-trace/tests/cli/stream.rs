@@ -55,7 +55,7 @@ fn csv_is_quoted_so_that_every_reader_sees_the_same_fields() {
 }
 
 /// RFC 4180, read the simplest way.
-fn fields(row: &str) -> Vec<String> {
+pub(crate) fn fields(row: &str) -> Vec<String> {
     let (mut fields, mut quoted) = (vec![String::new()], false);
     let mut rest = row.chars().peekable();
     while let Some(next) = rest.next() {
@@ -72,10 +72,15 @@ fn fields(row: &str) -> Vec<String> {
 
 #[test]
 fn no_output_holds_a_control_character_of_a_process_name() {
-    for command in ["stream", "stream -w", "stream -s", "stream --json", "report", "report --json"] {
-        let run = incident(command);
-        let control = |text: &str| text.chars().find(|c| c.is_control() && *c != '\n');
-        assert_eq!((control(&run.stdout), control(&run.stderr)), (None, None), "{command}");
+    for command in ["stream", "stream --closed", "report"] {
+        for flags in ["", "-w", "-s", "--json"] {
+            if command == "report" && flags.len() == 2 {
+                continue;
+            }
+            let run = incident(&format!("{command} {flags}"));
+            let control = |text: &str| text.chars().find(|c| c.is_control() && *c != '\n');
+            assert_eq!((control(&run.stdout), control(&run.stderr)), (None, None), "{command} {flags}");
+        }
     }
 }
 
@@ -122,6 +127,20 @@ fn what_is_not_known_is_null_or_a_dash() {
 }
 
 #[test]
+fn an_accepted_connection_is_its_worker_s_and_a_container_is_named() {
+    let events = Schema::of_events().documents(&incident("stream --json").good());
+    let of = |cookie: u64, state: &str| {
+        let found = events.iter().find(|event| event["cookie"] == cookie && event["new_state"] == state);
+        found.unwrap_or_else(|| panic!("{cookie} {state}"))
+    };
+    let owner = serde_json::json!({"pid": 813, "comm": "nginx", "owner_source": "accept"});
+    assert_eq!(of(245, "CLOSE_WAIT")["process"], owner);
+    assert_eq!(of(245, "ESTABLISHED")["process"]["owner_source"], "listen", "nobody has accepted it yet");
+    assert_eq!(of(13, "FIN_WAIT1")["container"]["name"], "orders");
+    assert_eq!(of(200, "SYN_SENT")["container"], serde_json::Value::Null);
+}
+
+#[test]
 fn a_thread_that_lends_its_name_is_not_named() {
     let mut tape = Tape::new(session());
     let mut socket = Socket::new(1, state::CLOSE, "10.0.0.1:1", "10.0.0.2:2");
@@ -135,7 +154,7 @@ fn a_thread_that_lends_its_name_is_not_named() {
 #[test]
 fn the_balance_goes_to_standard_error_where_no_report_shows_it() {
     let run = incident("stream");
-    let balance = "tcp-trace: 121 transitions seen = 77 delivered + 40 filtered + 4 lost (balanced)\n";
+    let balance = "tcp-trace: 143 transitions seen = 99 delivered + 40 filtered + 4 lost (balanced)\n";
     assert_eq!(run.stderr, balance);
     assert_eq!(incident("report").stderr, "");
     assert!(data("incident.tctrace").is_file());

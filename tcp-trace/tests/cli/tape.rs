@@ -6,7 +6,7 @@ use tcp_trace::{recording::Writer, source::Batch};
 use tcp_trace_common::{
     address::{AF_INET, AF_INET6},
     counters::{Counters, slot},
-    event::{self, StateChange, flags},
+    event::{self, RequestChange, SocketUse, StateChange, flags, socket_use},
     state,
 };
 use tcp_trace_core::{
@@ -43,6 +43,7 @@ pub(crate) fn session() -> Session {
         started: Timestamp(STARTED),
         attach: Attach::TpBtf,
         half_open: true,
+        programs: Vec::new(),
         filter: FilterSpec::default(),
         buffer_bytes: 16 << 20,
         degradations: Vec::new(),
@@ -86,6 +87,11 @@ impl Socket {
         self.tuple(parse(local), parse(peer));
     }
 
+    /// What it has transferred by its end, as the kernel counts: the SYN of a client and both FINs are bytes too.
+    pub(crate) fn transferred(&mut self, acked: u64, received: u64) {
+        (self.wire.bytes_acked, self.wire.bytes_received) = (acked, received);
+    }
+
     /// A child of a listener: its SYN came `half_open` nanoseconds before `now`.
     pub(crate) fn requested(mut self, now: u64, half_open: u64) -> Self {
         self.wire.flags |= flags::HAS_REQUEST;
@@ -106,7 +112,7 @@ impl Socket {
     }
 }
 
-fn parse(end: &str) -> SocketAddr {
+pub(crate) fn parse(end: &str) -> SocketAddr {
     end.parse().unwrap_or_else(|error| panic!("{end}: {error}"))
 }
 
@@ -142,13 +148,37 @@ impl Tape {
         if let Some(Process { pid, comm }) = task {
             wire.flags |= flags::TASK;
             (wire.tgid, wire.tid) = (pid, pid);
-            wire.process_start_ns = u64::from(pid) * SECOND;
+            wire.process_start_ns = start(pid);
             wire.comm[..comm.len()].copy_from_slice(comm);
+        }
+        if new == state::CLOSE && wire.old != state::LISTEN {
+            wire.flags |= flags::HAS_BYTES;
+            if self.session.programs.iter().any(|name| name == "time_wait") {
+                wire.flags |= time_wait(wire);
+            }
         }
         self.counters.seen[slot(wire.old, wire.new)] += 1;
         self.batch.push(kind::EVENT, wire.as_bytes());
         // What one system call reads is not in the next event any more.
         socket.wire.flags &= !flags::HAS_REQUEST;
+        self.wait(10 * US);
+    }
+
+    /// `accept()` returns the socket to `task`.
+    pub(crate) fn accept(&mut self, socket: &Socket, task: Process) {
+        let mut used = SocketUse::new_zeroed();
+        (used.kind, used.how) = (event::kind::SOCKET_USE, socket_use::ACCEPT);
+        (used.time_ns, used.cookie, used.skaddr) = (self.now, socket.wire.cookie, socket.wire.skaddr);
+        (used.tgid, used.tid, used.process_start_ns) = (task.pid, task.pid, start(task.pid));
+        used.comm[..task.comm.len()].copy_from_slice(task.comm);
+        self.batch.push(kind::EVENT, used.as_bytes());
+        self.wait(10 * US);
+    }
+
+    /// Something happens to a half-open request.
+    pub(crate) fn request(&mut self, change: &RequestChange) {
+        let change = RequestChange { kind: event::kind::REQUEST_CHANGE, time_ns: self.now, ..*change };
+        self.batch.push(kind::EVENT, change.as_bytes());
         self.wait(10 * US);
     }
 
@@ -216,6 +246,32 @@ impl Tape {
         }
         bytes
     }
+}
+
+/// When a process of this host started, since boot.
+pub(crate) fn start(pid: u32) -> u64 {
+    u64::from(pid) * 100 * MS
+}
+
+/// What `tcp_time_wait()` makes of a socket that enters CLOSE.
+fn time_wait(wire: &StateChange) -> u32 {
+    let closed_first = matches!(wire.old, state::FIN_WAIT2 | state::CLOSING) && wire.sk_err == 0;
+    flags::TIME_WAIT_KNOWN
+        | match (closed_first, wire.flags & flags::DONE != 0) {
+            (true, true) => flags::TIME_WAIT,
+            (true, false) => flags::TIME_WAIT_ORPHAN,
+            (false, _) => 0,
+        }
+}
+
+/// A request on a listener of this host.
+pub(crate) fn request_of(cookie: u64, what: u16, local: &str, peer: &str) -> RequestChange {
+    let ends = Socket::new(cookie, state::SYN_RECV, local, peer).wire;
+    let mut change = RequestChange::new_zeroed();
+    (change.what, change.cookie, change.netns, change.family) = (what, cookie, NETNS, ends.family);
+    (change.local_addr, change.local_port) = (ends.local_addr, ends.local_port);
+    (change.peer_addr, change.peer_port) = (ends.peer_addr, ends.peer_port);
+    change
 }
 
 /// A connection that a client opens and closes first, seen from the client alone.

@@ -18,7 +18,7 @@ fn up_to_6_12_a_child_is_born_with_its_listeners_cookie_and_no_peer() {
         OLD_BIRTH,
         "
         +0.000  CLOSE>LISTEN    -       10.99.0.1:7001>0.0.0.0:0       200/server/listen
-        +9.970  LISTEN>SYN_RECV -       10.99.0.1:7001>0.0.0.0:0       200/server/listen
+        +9.970  LISTEN>SYN_RECV -       10.99.0.1:7001>10.99.0.2:20250 200/server/listen
         +10.000 SYN_RECV>EST    250.300 10.99.0.1:7001>10.99.0.2:20250 200/server/listen
         +15.000 EST>CLOSE_WAIT  5.000   10.99.0.1:7001>10.99.0.2:20250 200/server/listen
         # The listener is still the one that began at 0: its child did not take its place.
@@ -152,7 +152,7 @@ fn a_dual_stack_socket_shows_its_ipv4_peer_as_ipv4() {
         report listeners",
         "
         +0.000 CLOSE>LISTEN    -     [::]:7121>[::]:0            200/server/listen
-        +1.000 LISTEN>SYN_RECV -     [::]:7121>[::]:0            200/server/listen
+        +1.000 LISTEN>SYN_RECV -     10.0.0.1:7121>10.0.0.2:4000 200/server/listen
         +2.000 SYN_RECV>EST    5.000 10.0.0.1:7121>10.0.0.2:4000 200/server/listen
         +3.000 SYN_SENT>EST    -     10.0.0.2:4000>10.0.0.1:7121 -
         listener [::]:7121 200/server: 1 [5.000] unknown=0 cookies=0",

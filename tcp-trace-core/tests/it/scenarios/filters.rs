@@ -121,7 +121,7 @@ fn up_to_6_12_a_child_without_its_peer_is_held_back_until_its_own_cookie_comes()
         end +5ms
         report loss";
     let v4 = "
-        +1.000 LISTEN>SYN_RECV -     [::]:80>[::]:0            200/server/listen
+        +1.000 LISTEN>SYN_RECV -     10.0.0.1:80>10.0.0.2:4000 200/server/listen
         +2.000 SYN_RECV>EST    1.000 10.0.0.1:80>10.0.0.2:4000 200/server/listen";
     check(&format!("session replay=v4\n{input}"), &format!("{v4}\nloss: 5 = 2 + 3 + 0 balanced"));
     check(&format!("session replay=peer:4000\n{input}"), &format!("{v4}\nloss: 5 = 2 + 3 + 0 balanced"));
@@ -129,7 +129,7 @@ fn up_to_6_12_a_child_without_its_peer_is_held_back_until_its_own_cookie_comes()
         &format!("session replay=v6\n{input}"),
         "
         +0.000 CLOSE>LISTEN    -     [::]:80>[::]:0                      200/server/listen
-        +3.000 LISTEN>SYN_RECV -     [::]:80>[::]:0                      200/server/listen
+        +3.000 LISTEN>SYN_RECV -     [2001:db8::1]:80>[2001:db8::2]:5000 200/server/listen
         +4.000 SYN_RECV>EST    1.000 [2001:db8::1]:80>[2001:db8::2]:5000 200/server/listen
         loss: 5 = 3 + 2 + 0 balanced",
     );

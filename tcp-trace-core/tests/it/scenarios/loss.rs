@@ -154,7 +154,7 @@ fn the_counters_of_a_hostile_recording_overflow_nothing() {
     (counters.seen, counters.filtered, counters.lost) = ([u64::MAX; 256], [u64::MAX; 256], [u64::MAX; 256]);
     let reading = CounterReading { time: Timestamp(u64::MAX), missed: u64::MAX, counters };
     let mut tracker = Tracker::new(crate::check::session(), &Default::default(), Default::default()).unwrap();
-    tracker.apply(&Input::Counters(reading), &mut Vec::new());
+    tracker.apply(&Input::Counters(reading), &mut tcp_trace_core::tracker::Output::default());
     let loss = tracker.report().loss;
     assert_eq!((loss.seen, loss.lost, loss.balanced), (u64::MAX, u64::MAX, false));
 }

@@ -154,9 +154,9 @@ fn an_mptcp_worker_is_not_the_owner_although_it_holds_the_lock() {
 fn a_reused_pid_is_another_process_because_it_started_later() {
     check_report(
         "
-        +0ms CLOSE>SYN_SENT ck=1 10.0.0.1:0>10.0.0.2:80 task=100:old start=1
-        +1ms SYN_SENT>CLOSE ck=1 10.0.0.1:0>10.0.0.2:80 task=100:old start=1 err=111
-        +9ms CLOSE>SYN_SENT ck=2 10.0.0.1:0>10.0.0.2:80 task=100:new start=8
+        +0ms CLOSE>SYN_SENT ck=1 10.0.0.1:0>10.0.0.2:80 task=100:old start=10
+        +1ms SYN_SENT>CLOSE ck=1 10.0.0.1:0>10.0.0.2:80 task=100:old start=10 err=111
+        +9ms CLOSE>SYN_SENT ck=2 10.0.0.1:0>10.0.0.2:80 task=100:new start=80
         report processes",
         "
         process 100/old: 2 live 0 SYN_SENT>CLOSE=1 CLOSE>SYN_SENT=1

@@ -40,7 +40,7 @@ fn without_cookies_a_birth_ends_a_life_whose_close_was_lost() {
         "
         +0.000 CLOSE>SYN_SENT  -     10.0.0.1:0>10.0.0.2:80    100/one/connect
         +1.000 SYN_SENT>EST    1.000 10.0.0.1:4000>10.0.0.2:80 100/one/connect
-        +3.000 LISTEN>SYN_RECV -     10.0.0.1:22>0.0.0.0:0     -
+        +3.000 LISTEN>SYN_RECV -     10.0.0.1:22>10.0.0.7:5000 -
         # Microseconds of the child's SYN_RECV are not what the request took, and nothing else tells.
         +3.030 SYN_RECV>EST    -     10.0.0.1:22>10.0.0.7:5000 -
         live: EST=1",

@@ -5,21 +5,20 @@
 use comfy_table::{CellAlignment, Table, presets};
 use tcp_trace_core::{
     endpoint::Endpoint,
-    process::{Comm, OwnerSource, printable},
-    report::{CloseWaitProcess, Connect, Loss, PeerCount, ProcessIdentity, Report, Socket, TimeWait},
+    process::{Comm, printable},
+    report::{Connect, ContainerSummary, Loss, ProcessIdentity, Report},
     session::Degradation,
+    survey::ContainerFacts,
 };
 
 use super::units::{count, duration, maybe, wrapped};
 
+mod close_wait;
+mod half_open;
+mod time_wait;
+
 /// Rows that a section shows at most; the JSON document has them all.
 const ROWS: usize = 20;
-/// Leaking processes of which single sockets are shown.
-const LEAKS: usize = 5;
-/// Sockets shown per leaking process.
-const SOCKETS: usize = 5;
-/// Addresses shown per leaking process.
-const ADDRESSES: usize = 2;
 /// Prose is broken into lines of this length.
 const WIDTH: usize = 80;
 
@@ -29,10 +28,13 @@ pub(super) fn render(report: &Report) -> String {
         head(report),
         transitions(report),
         states(report),
-        half_open(report),
+        half_open::completed(report),
+        half_open::pending(report),
+        half_open::namespaces(report),
         connects(report),
-        close_wait(report),
-        time_wait(report),
+        close_wait::close_wait(report),
+        time_wait::time_wait(report),
+        containers(report),
         processes(report),
         degradations(report),
     ];
@@ -57,7 +59,7 @@ fn head(report: &Report) -> String {
 
 /// The balance in words, on one line.
 pub(crate) fn balance(loss: &Loss) -> String {
-    let Loss { seen, delivered, filtered, lost, missed: _, balanced, repaired: _, untracked: _ } = *loss;
+    let Loss { seen, delivered, filtered, lost, balanced, .. } = *loss;
     format!(
         "{} transitions seen = {} delivered + {} filtered + {} lost ({})",
         count(seen),
@@ -70,11 +72,16 @@ pub(crate) fn balance(loss: &Loss) -> String {
 
 /// What the balance means for the numbers of this report.
 fn notes(loss: &Loss) -> impl Iterator<Item = String> {
-    let Loss { lost, missed, untracked, .. } = *loss;
+    let Loss { lost, missed, untracked, repaired, side_lost, .. } = *loss;
     let by_kind = lost.saturating_sub(missed);
     [
         (by_kind, "lost: counted under Transitions, missing everywhere else"),
         (missed, "lost unseen (the kernel skipped the program): in the count of no transition"),
+        (
+            repaired.unwrap_or(0),
+            "connections put right by a survey of all sockets, after transitions were lost",
+        ),
+        (side_lost, "records of who accepted a socket, or of half-open requests, lost"),
         (untracked, "beyond the connections that can be followed: counted, but without durations or owners"),
     ]
     .into_iter()
@@ -136,42 +143,6 @@ fn states(report: &Report) -> String {
     )
 }
 
-fn half_open(report: &Report) -> String {
-    let rows = report
-        .half_open
-        .listeners
-        .iter()
-        .map(|listener| {
-            let time = &listener.completed;
-            let [p50, p99, max] = [time.p50_ns, time.p99_ns, time.max_ns].map(duration);
-            [
-                end(listener.local),
-                who(listener.process.as_ref()),
-                count(time.count),
-                p50,
-                p99,
-                max,
-                maybe(listener.cookies),
-                count(listener.unknown),
-            ]
-        })
-        .collect();
-    section(
-        "Half-open: time from SYN to final ACK; COOKIE and UNKNOWN ones have none",
-        [
-            ("LISTENER", L),
-            ("PROCESS", L),
-            ("DONE", R),
-            ("P50", R),
-            ("P99", R),
-            ("MAX", R),
-            ("COOKIE", R),
-            ("UNKNOWN", R),
-        ],
-        rows,
-    )
-}
-
 fn connects(report: &Report) -> String {
     let rows = report
         .connect
@@ -207,76 +178,6 @@ fn failures(row: &Connect) -> String {
     if texts.is_empty() { "0".to_owned() } else { texts.join(", ") }
 }
 
-fn close_wait(report: &Report) -> String {
-    let close_wait = &report.close_wait;
-    if close_wait.live == 0 {
-        return String::new();
-    }
-    let title = format!(
-        "CLOSE_WAIT: the peer closed, the program did not: {} now, {} of them for over {}",
-        count(close_wait.live),
-        count(close_wait.lingering),
-        duration(Some(close_wait.after_ns)).replace(".00 s", " s")
-    );
-    if close_wait.lingering == 0 {
-        return format!("{title}\n");
-    }
-    let rows = close_wait
-        .processes
-        .iter()
-        .map(|row| {
-            let CloseWaitProcess { process, count: sockets, oldest_ns, listeners, peers, .. } = row;
-            let listeners = addresses(listeners, |listener| match listener.port {
-                Some(port) => std::net::SocketAddr::new(listener.address, port).to_string(),
-                None => listener.address.to_string(),
-            });
-            let peers = addresses(peers, |peer| format!("{} ×{}", peer.address, count(peer.count)));
-            [who(process.as_ref()), count(*sockets), duration(*oldest_ns), listeners, peers]
-        })
-        .collect();
-    let table =
-        section(&title, [("PROCESS", L), ("SOCKETS", R), ("OLDEST", R), ("LISTENER", L), ("PEERS", L)], rows);
-    table + &close_wait.processes.iter().take(LEAKS).map(oldest_sockets).collect::<String>()
-}
-
-fn addresses(ends: &[PeerCount], text: impl Fn(&PeerCount) -> String) -> String {
-    let mut shown: Vec<_> = ends.iter().take(ADDRESSES).map(text).collect();
-    if ends.len() > ADDRESSES {
-        shown.push(format!("+{}", ends.len() - ADDRESSES));
-    }
-    if shown.is_empty() { "-".to_owned() } else { shown.join(", ") }
-}
-
-fn oldest_sockets(row: &CloseWaitProcess) -> String {
-    let rows: Vec<_> = row
-        .sockets
-        .iter()
-        .take(SOCKETS)
-        .map(|socket: &Socket| {
-            let inferred = socket.owner_source == OwnerSource::Listen;
-            let note = if inferred { "owner inferred from the listener" } else { "" };
-            [format!("  {} ← {}", socket.local, socket.peer), duration(socket.age_ns), note.to_owned()]
-        })
-        .collect();
-    let omitted = row.count.saturating_sub(rows.len() as u64);
-    let title = format!("  The oldest of {}", who(row.process.as_ref()));
-    section(&title, [("  LOCAL ← PEER", L), ("AGE", R), ("", L)], rows) + &more(omitted, "    ", "")
-}
-
-fn time_wait(report: &Report) -> String {
-    let TimeWait { entered, orphaned, inferred, processes, .. } = &report.time_wait;
-    let (Some(entered), orphaned) = (*entered, orphaned.unwrap_or(0)) else { return String::new() };
-    let rows = processes.iter().map(|row| [who(row.process.as_ref()), count(row.entered)]).collect();
-    let how = if *inferred { " (inferred)" } else { "" };
-    let title =
-        format!("TIME_WAIT: {} sockets entered it{how}; their processes closed first", count(entered));
-    let orphans = match orphaned {
-        0 => String::new(),
-        orphaned => format!("FIN_WAIT2: {} orphaned, which may enter TIME_WAIT unseen\n", count(orphaned)),
-    };
-    section(&title, [("PROCESS", L), ("ENTERED", R)], rows) + &orphans
-}
-
 fn processes(report: &Report) -> String {
     let rows = report
         .processes
@@ -299,16 +200,95 @@ fn processes(report: &Report) -> String {
     section("Busiest processes", columns, rows) + &omitted
 }
 
-fn degradations(report: &Report) -> String {
-    if report.source.degradations.is_empty() {
+fn containers(report: &Report) -> String {
+    let containers = report.containers.iter().flatten();
+    if containers.clone().all(|row| row.container.is_none()) {
         return String::new();
     }
-    let text = |degradation: &Degradation| {
-        let Degradation { feature, reason, remedy } = degradation;
-        let remedy = remedy.as_ref().map(|remedy| format!(" To get it: {remedy}.")).unwrap_or_default();
-        wrapped(&printable(&format!("{feature}: {reason}.{remedy}")), "  ", WIDTH)
+    let rows = containers
+        .map(|row| {
+            let ContainerSummary { container, processes, total, live, close_wait, time_wait } = row;
+            let name = container.as_ref().map_or_else(|| "(host or unknown)".to_owned(), container_name);
+            let numbers = [processes, total, live, close_wait, time_wait].map(|number| count(*number));
+            let [processes, total, live, close_wait, time_wait] = numbers;
+            [name, processes, total, live, close_wait, time_wait]
+        })
+        .collect();
+    section(
+        "Containers: sockets now, of these lingering in CLOSE_WAIT, and TIME_WAIT entered",
+        [
+            ("CONTAINER", L),
+            ("PROCS", R),
+            ("TRANSITIONS", R),
+            ("LIVE", R),
+            ("CLOSE_WAIT", R),
+            ("TIME_WAIT", R),
+        ],
+        rows,
+    )
+}
+
+/// `web (docker 0123456789ab)`, `default/shop-7c9f:web (containerd 0123456789ab)`, `nginx.service (systemd)`.
+fn container_name(container: &ContainerFacts) -> String {
+    let ContainerFacts { id, name, runtime, pod, namespace, .. } = container;
+    let runtime = runtime.name();
+    if *runtime == *"systemd" {
+        return printable(&format!("{id} ({runtime})")).into_owned();
+    }
+    let short: String = id.chars().take(12).collect();
+    let pod = match (namespace, pod) {
+        (Some(namespace), Some(pod)) => format!("{namespace}/{pod}:"),
+        (None, Some(pod)) => format!("{pod}:"),
+        _ => String::new(),
     };
-    format!("Not available in this run\n{}", report.source.degradations.iter().map(text).collect::<String>())
+    let name = name.as_deref().unwrap_or("?");
+    printable(&format!("{pod}{name} ({runtime} {short})")).into_owned()
+}
+
+/// A duration, marked where it may be longer.
+fn least(nanoseconds: Option<u64>, exact: Option<bool>) -> String {
+    let mark = if exact == Some(false) { "≥ " } else { "" };
+    format!("{mark}{}", duration(nanoseconds))
+}
+
+/// Degradations that have the same cause.
+struct Lack<'a> {
+    cause: &'a str,
+    remedy: Option<&'a str>,
+    features: Vec<&'a str>,
+    effects: Vec<&'a str>,
+}
+
+/// What is missing for the same reason is said together.
+fn degradations(report: &Report) -> String {
+    let mut lacks: Vec<Lack<'_>> = Vec::new();
+    for Degradation { feature, reason, remedy } in &report.source.degradations {
+        let (cause, effect) = reason.split_once("; so ").unwrap_or((reason, ""));
+        let remedy = remedy.as_deref();
+        let same = lacks.iter().position(|lack| lack.cause == cause && lack.remedy == remedy);
+        let at = same.unwrap_or(lacks.len());
+        if same.is_none() {
+            lacks.push(Lack { cause, remedy, features: Vec::new(), effects: Vec::new() });
+        }
+        if let Some(lack) = lacks.get_mut(at) {
+            lack.features.extend(Some(feature.as_str()).filter(|feature| !lack.features.contains(feature)));
+            lack.effects.extend(Some(effect).filter(|effect| !effect.is_empty()));
+        }
+    }
+    if lacks.is_empty() {
+        return String::new();
+    }
+    format!("Not available in this run\n{}", lacks.iter().map(Lack::text).collect::<String>())
+}
+
+impl Lack<'_> {
+    fn text(&self) -> String {
+        let Self { cause, remedy, features, effects } = self;
+        let effects = if effects.is_empty() { String::new() } else { format!("; so {}", effects.join("; ")) };
+        let it = if features.len() > 1 { "them" } else { "it" };
+        let remedy = remedy.map(|remedy| format!(" To get {it}: {remedy}.")).unwrap_or_default();
+        wrapped(&printable(&format!("{}: {cause}{effects}.{remedy}", features.join(", "))), "  ", WIDTH)
+    }
 }
 
 /// A listener or destination; `(others)` sums up what the table had no room for.

@@ -1,0 +1,119 @@
+//! How connections leave the table: closed, outlived by a successor, or closed while somebody still held their sockets.
+
+use super::{
+    Output, Tracker, Verdict, accept,
+    connection::{Connection, Key, Step},
+    judge,
+    wake::Ended,
+};
+use crate::{input::Event, report::Obituary, state::TcpState};
+
+impl Tracker {
+    /// A connection or a listener has ended.
+    pub(super) fn close(&mut self, key: Key, event: &Event, step: &Step, output: &mut Output) {
+        if let Some(survey) = &mut self.survey {
+            survey.closed(key);
+        }
+        let Some(mut connection) = self.table.remove(&key) else { return };
+        let life = connection.life.take().filter(|_| event.old != TcpState::Listen);
+        let obituary = life.map(|life| Obituary {
+            container: step.change.container.clone(),
+            ..life.obituary(&connection, event, step)
+        });
+        let afterlife = step.afterlife.filter(|_| connection.accepted);
+        if let Some(afterlife) = afterlife {
+            self.time_waits.entered(connection.cookie, afterlife, connection.owner);
+        }
+        match connection.cookie {
+            Some(cookie) if self.awaits_close(event) => {
+                self.wake.add(cookie, connection, obituary, event.time);
+            }
+            _ => self.bury(connection, obituary, output),
+        }
+    }
+
+    /// Whether the socket of a connection that ends is still held, and it will be told who closes it.
+    pub(super) fn awaits_close(&self, event: &Event) -> bool {
+        event.file == Some(true)
+            && event.task.is_none()
+            && event.old != TcpState::Listen
+            && self.session.programs.iter().any(|name| name == "last_close")
+    }
+
+    /// What is known of a connection that has ended is all that will be known of it.
+    pub(super) fn conclude(&mut self, ended: Ended, output: &mut Output) {
+        let Ended { mut connection, mut obituary, .. } = ended;
+        if connection.is_provisional() {
+            // Somebody had accepted it, and who that was nobody has told.
+            connection.disown();
+        }
+        if let Some(obituary) = &mut obituary {
+            obituary.owner = connection.owner;
+            obituary.container = self.people.container(connection.owner, connection.cgroup_id);
+        }
+        if let Some(key) = connection.cookie.map(Key::Cookie) {
+            let held = self.held.take(key);
+            if !held.is_empty()
+                && judge(&self.filters, &connection, (connection.state, TcpState::Close)) == Verdict::Accept
+            {
+                connection.accepted = true;
+                self.accept_all(held, &mut connection, output);
+            }
+        }
+        self.bury(connection, obituary, output);
+    }
+
+    /// Attributes a connection's transitions, and says how it lived.
+    pub(super) fn bury(
+        &mut self,
+        mut connection: Connection,
+        obituary: Option<Obituary>,
+        output: &mut Output,
+    ) {
+        self.tally.attribute(&mut connection);
+        output.closed.extend(obituary.filter(|_| connection.accepted));
+    }
+
+    /// Makes events that were held back part of the report.
+    pub(super) fn accept_all(&mut self, held: Vec<Step>, connection: &mut Connection, output: &mut Output) {
+        for step in held {
+            let step = step.completed(connection);
+            accept(&mut self.tally, &mut self.balance, connection, &step);
+            if self.settings.changes {
+                output.changes.push(step.change);
+            }
+        }
+    }
+
+    /// A connection begins under this key: whatever is known under it belongs to an earlier life, whose end was lost.
+    pub(super) fn bury_predecessor(&mut self, key: Key, output: &mut Output) {
+        if let Key::Cookie(cookie) = key
+            && let Some(ended) = self.wake.take(cookie)
+        {
+            self.conclude(ended, output);
+        }
+        let Some(mut connection) = self.table.remove(&key) else { return };
+        if connection.state == TcpState::Listen {
+            self.listeners.remove(key, &connection);
+        }
+        let state = connection.state;
+        let held = self.held.take(key);
+        if judge(&self.filters, &connection, (state, state)) == Verdict::Accept {
+            connection.accepted = true;
+            self.accept_all(held, &mut connection, output);
+        }
+        self.tally.attribute(&mut connection);
+    }
+
+    /// Transitions of connections that have ended count for this window, whoever will turn out to have held them.
+    pub(super) fn attribute_ended(&mut self) {
+        for ended in self.wake.iter_mut() {
+            let owner = ended.connection.owner;
+            if ended.connection.is_provisional() {
+                ended.connection.disown();
+            }
+            self.tally.attribute(&mut ended.connection);
+            ended.connection.owner = owner;
+        }
+    }
+}

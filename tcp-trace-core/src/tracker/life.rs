@@ -1,0 +1,205 @@
+//! What is gathered of a connection for its obituary.
+
+use super::{
+    connection::{Afterlife, Attempt, Connection, Step},
+    errno::{ECONNABORTED, ECONNREFUSED, ECONNRESET, EHOSTUNREACH, ENETUNREACH, EPIPE, ETIMEDOUT},
+    handshake::Handshake,
+};
+use crate::{
+    input::{Event, TcpFacts},
+    process::Owner,
+    report::{Closer, Ending, Obituary, Role},
+    state::TcpState,
+    time::Timestamp,
+};
+
+/// A connection's life so far.
+#[derive(Clone, Debug)]
+pub(super) struct Life {
+    /// When it began: its SYN, or, of a server's, when the request was queued. `None` if that was not seen.
+    opened: Option<Timestamp>,
+    opened_by: Option<Owner>,
+    role: Option<Role>,
+    closer: Option<Closer>,
+    /// Every transition was seen.
+    complete: bool,
+    /// Time in each state that was entered and left in sight, in the order in which they were left.
+    states: Vec<(TcpState, u64)>,
+    connect_ns: Option<u64>,
+    handshake: Option<Handshake>,
+}
+
+impl Life {
+    /// Of a connection that `event` begins, or begins to show.
+    pub(super) fn new(event: &Event, birth: bool) -> Self {
+        let role = match (birth, event.old) {
+            (true, TcpState::Listen) => Some(Role::Server),
+            (true, _) => Some(Role::Client),
+            (false, _) => None,
+        };
+        Self { opened: birth.then_some(event.time), role, complete: birth, ..Self::found(event.old) }
+    }
+
+    /// Of a connection that a survey found in `state`.
+    pub(super) fn found(state: TcpState) -> Self {
+        Self {
+            opened: None,
+            opened_by: None,
+            role: None,
+            closer: closer(state),
+            complete: false,
+            states: Vec::new(),
+            connect_ns: None,
+            handshake: None,
+        }
+    }
+
+    /// Transitions were lost; it is in `state` now.
+    pub(super) fn interrupted(&mut self, state: TcpState) {
+        self.complete = false;
+        self.closer = closer(state).or(self.closer);
+    }
+
+    /// Moves on by one event; `seamless` if the state that it leaves is the one that was known.
+    pub(super) fn advance(&mut self, event: &Event, step: &Step, seamless: bool) {
+        if self.opened_by.is_none() && self.opened == Some(event.time) {
+            self.opened_by = step.change.owner;
+        }
+        self.complete &= seamless;
+        match step.change.duration_ns {
+            Some(ns) => self.spent(event.old, ns),
+            // A cookie's child was never half-open in sight, which is no gap.
+            None => {
+                self.complete &= event.old == event.new || event.old == TcpState::SynReceived || birth(event);
+            }
+        }
+        if let Some(Attempt::Completed { duration_ns }) = step.attempt {
+            self.connect_ns = Some(duration_ns);
+        }
+        if let Some(handshake) = step.handshake {
+            self.handshake = Some(handshake);
+            // The child's own birth is the handshake's end.
+            self.opened = handshake.duration_ns().map(|ns| event.time.minus(ns));
+        }
+        self.closer = match (event.old, event.new) {
+            (_, TcpState::Closing) => Some(Closer::Simultaneous),
+            (_, new) => self.closer.or_else(|| closer(new)),
+        };
+    }
+
+    fn spent(&mut self, state: TcpState, ns: u64) {
+        match self.states.iter_mut().find(|(known, _)| *known == state) {
+            Some((_, sum)) => *sum = sum.saturating_add(ns),
+            None => self.states.push((state, ns)),
+        }
+    }
+
+    /// What is said of it at its end, which is `event`.
+    pub(super) fn obituary(&self, connection: &Connection, event: &Event, step: &Step) -> Obituary {
+        // The listener's process is the owner of what nobody has accepted; of what somebody has it is a guess.
+        let guessed = connection.is_provisional() && event.file != Some(false);
+        let transferred = event.bytes.map(|bytes| self.transferred(event, bytes.acked, bytes.received));
+        Obituary {
+            time: step.change.time,
+            local: connection.local,
+            peer: connection.peer,
+            family: connection.family(),
+            cookie: step.change.cookie,
+            netns: connection.netns,
+            cgroup_id: connection.cgroup_id,
+            owner: connection.owner.filter(|_| !guessed),
+            opened_by: self.opened_by,
+            container: None,
+            role: self.role,
+            closer: self.closer,
+            ending: self.ending(event, step),
+            duration_ns: self.opened.map(|opened| event.time.since(opened)),
+            states: self.states.iter().copied().collect(),
+            connect_ns: self.connect_ns,
+            half_open_ns: self.handshake.and_then(Handshake::duration_ns),
+            half_open_source: self.handshake.and_then(Handshake::source).map(super::DurationSource::name),
+            bytes_sent: transferred.map(|(sent, _)| sent),
+            bytes_received: transferred.map(|(_, received)| received),
+            unread_bytes: event.bytes.map(|bytes| self.unread(event, bytes.unread)),
+            retransmits: event.tcp.map(|tcp: TcpFacts| tcp.total_retrans),
+            srtt_us: event.tcp.map(|tcp| tcp.srtt_us).filter(|srtt| *srtt != 0),
+            complete: self.complete,
+        }
+    }
+
+    /// Payload, without the SYN and the FINs that the kernel's counters hold as one byte each
+    /// (`tcp_snd_una_update`, `tcp_rcv_nxt_update`, `net/ipv4/tcp_input.c`; a server's SYN is not among them).
+    fn transferred(&self, event: &Event, acked: u64, received: u64) -> (u64, u64) {
+        let syn = u64::from(self.role == Some(Role::Client) && acked > 0);
+        let own_fin = u64::from(match event.old {
+            TcpState::FinWait2 | TcpState::Closing => true,
+            TcpState::LastAck => event.error == Some(0),
+            _ => false,
+        });
+        let peer_fin = u64::from(received > 0 && self.peer_has_closed(event));
+        (acked.saturating_sub(syn + own_fin), received.saturating_sub(peer_fin))
+    }
+
+    /// Bytes of data that the program has not read.
+    fn unread(&self, event: &Event, unread: u32) -> u64 {
+        u64::from(unread.saturating_sub(u32::from(self.peer_has_closed(event) && unread > 0)))
+    }
+
+    fn peer_has_closed(&self, event: &Event) -> bool {
+        event.done == Some(true)
+            || matches!(event.old, TcpState::CloseWait | TcpState::LastAck | TcpState::Closing)
+    }
+
+    fn ending(&self, event: &Event, step: &Step) -> Option<Ending> {
+        match event.error? {
+            0 => self.ending_without_error(event, step),
+            EPIPE | ECONNRESET => Some(Ending::ResetByPeer),
+            ECONNREFUSED if event.old == TcpState::SynSent => Some(Ending::Refused),
+            ECONNREFUSED => Some(Ending::ResetByPeer),
+            ETIMEDOUT => Some(Ending::TimedOut),
+            ENETUNREACH | EHOSTUNREACH => Some(Ending::Unreachable),
+            ECONNABORTED => Some(Ending::Killed),
+            _ => Some(Ending::Failed),
+        }
+    }
+
+    fn ending_without_error(&self, event: &Event, step: &Step) -> Option<Ending> {
+        match step.afterlife {
+            Some(Afterlife::TimeWait) => return Some(Ending::TimeWait),
+            Some(Afterlife::Orphan) => return Some(Ending::Orphaned),
+            None => {}
+        }
+        let unread = event.bytes.map_or(0, |bytes| self.unread(event, bytes.unread));
+        match event.old {
+            TcpState::LastAck => Some(Ending::Closed),
+            TcpState::SynSent => Some(Ending::GivenUp),
+            // The kernel has reset the connection inside the program's own call (`__tcp_close`, `tcp_disconnect`).
+            _ if event.task.is_some() && unread > 0 => Some(Ending::AbortedUnread),
+            _ if event.task.is_some() && event.linger_zero => Some(Ending::LingerZero),
+            _ if event.task.is_some() => Some(Ending::Disconnected),
+            // Its listener was closed before anybody accepted it (`inet_csk_listen_stop`).
+            TcpState::Established | TcpState::CloseWait | TcpState::SynReceived
+                if self.role != Some(Role::Client) && event.file == Some(false) =>
+            {
+                Some(Ending::NeverAccepted)
+            }
+            // Data came for a program that had closed (`tcp_rcv_state_process`, TCPAbortOnData).
+            TcpState::FinWait1 | TcpState::FinWait2 => Some(Ending::ResetByUs),
+            _ => None,
+        }
+    }
+}
+
+fn birth(event: &Event) -> bool {
+    super::connection::is_birth(event)
+}
+
+/// Who has closed first, as a state tells.
+fn closer(state: TcpState) -> Option<Closer> {
+    match state {
+        TcpState::FinWait1 | TcpState::FinWait2 => Some(Closer::Active),
+        TcpState::CloseWait | TcpState::LastAck => Some(Closer::Passive),
+        TcpState::Closing => Some(Closer::Simultaneous),
+        _ => None,
+    }
+}

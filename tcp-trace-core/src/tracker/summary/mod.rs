@@ -1,0 +1,138 @@
+//! Tallies and table → Report.
+
+mod close_wait;
+mod half_open;
+mod processes;
+mod time_wait;
+
+use std::{cmp::Reverse, collections::BTreeMap};
+
+use tcp_trace_common::counters::pair;
+
+use super::{Tracker, connection::Connection, tally::ConnectTally};
+use crate::{
+    process::{Comm, ProcessId},
+    report::{Connect, ProcessIdentity, Report, SCHEMA, Source, StateSummary, TransitionCount, Window},
+    session::Degradation,
+    state::TcpState,
+};
+
+/// The states that a report always lists; TIME_WAIT has its own section, because no transition enters it.
+const STATES: [TcpState; 10] = [
+    TcpState::Established,
+    TcpState::SynSent,
+    TcpState::SynReceived,
+    TcpState::FinWait1,
+    TcpState::FinWait2,
+    TcpState::Close,
+    TcpState::CloseWait,
+    TcpState::LastAck,
+    TcpState::Listen,
+    TcpState::Closing,
+];
+
+/// The report of the window that ends now.
+pub(super) fn report(tracker: &Tracker) -> Report {
+    let Tracker { session, balance, window_start, now, .. } = tracker;
+    Report {
+        schema: SCHEMA,
+        host: session.host.clone(),
+        window: Window {
+            start: session.anchor.wall(*window_start),
+            end: session.anchor.wall(*now),
+            seconds: now.since(*window_start) as f64 / 1e9,
+        },
+        source: Source {
+            attach: session.attach.name(),
+            tiers: session.tiers(),
+            degradations: degradations(tracker),
+        },
+        loss: balance.loss(),
+        transitions: balance.transitions(tracker.counts_lost),
+        states: states(tracker),
+        half_open: half_open::half_open(tracker),
+        connect: connects(tracker),
+        close_wait: close_wait::close_wait(tracker),
+        time_wait: time_wait::time_wait(tracker),
+        processes: processes::processes(tracker),
+        omitted: tracker.tally.omitted,
+        containers: processes::containers(tracker),
+        findings: None,
+    }
+}
+
+/// What the run does without, and what the last survey could not look at.
+fn degradations(tracker: &Tracker) -> Vec<Degradation> {
+    let problem =
+        |text: &String| Degradation { feature: "survey".to_owned(), reason: text.clone(), remedy: None };
+    let problems = tracker.samples.problems.iter().map(problem);
+    tracker.session.degradations.iter().cloned().chain(problems).collect()
+}
+
+fn states(tracker: &Tracker) -> BTreeMap<TcpState, StateSummary> {
+    let mut states: BTreeMap<_, _> = STATES
+        .into_iter()
+        .map(|state| {
+            // A socket that is in CLOSE is no longer (or not yet) tracked.
+            let live = (state != TcpState::Close).then_some(0);
+            (state, StateSummary { live, ..StateSummary::default() })
+        })
+        .collect();
+    for (state, tally) in &tracker.tally.states {
+        let summary = states.entry(*state).or_default();
+        summary.entered = tally.entered;
+        summary.duration = (&tally.durations).into();
+    }
+    for connection in accepted(tracker) {
+        if let Some(live) = states.entry(connection.state).or_default().live.as_mut() {
+            *live += 1;
+        }
+    }
+    states
+}
+
+fn connects(tracker: &Tracker) -> Vec<Connect> {
+    let mut rows: Vec<_> = tracker.tally.connects.iter().collect();
+    rows.sort_by_key(|(peer, row)| (peer.is_none(), Reverse(row.total()), **peer));
+    rows.into_iter()
+        .map(|(peer, row)| {
+            let ConnectTally { completed, refused, timed_out, unreachable, reset, aborted, failed } = row;
+            Connect {
+                peer: *peer,
+                completed: completed.into(),
+                refused: *refused,
+                timed_out: *timed_out,
+                unreachable: *unreachable,
+                reset: *reset,
+                aborted: *aborted,
+                failed: *failed,
+            }
+        })
+        .collect()
+}
+
+fn cell(slot: u8, count: u64) -> TransitionCount {
+    let (old, new) = pair(usize::from(slot));
+    TransitionCount { old: TcpState::from_number(old), new: TcpState::from_number(new), count }
+}
+
+fn accepted(tracker: &Tracker) -> impl Iterator<Item = &Connection> {
+    tracker.table.values().filter(|connection| connection.accepted)
+}
+
+/// Whoever it is, with what is known of it.
+fn identity(tracker: &Tracker, id: ProcessId, comm: Option<Comm>) -> ProcessIdentity {
+    let facts = tracker.people.get(id).and_then(|person| person.facts.as_deref());
+    ProcessIdentity {
+        pid: id.pid,
+        comm,
+        exe: facts.and_then(|facts| facts.exe.clone()),
+        cmdline: facts.map(|facts| facts.cmdline.clone()),
+        user: facts.map(|facts| facts.user.clone().unwrap_or_else(|| facts.uid.to_string())),
+        start_time: id.start_ns.map(|ns| tracker.session.anchor.wall_of_boottime(ns)),
+        container: facts.and_then(|facts| facts.container.clone()),
+        cgroup: facts.and_then(|facts| facts.cgroup.clone()),
+        fds: facts.and_then(|facts| facts.fds),
+        nofile: facts.and_then(|facts| facts.nofile),
+    }
+}

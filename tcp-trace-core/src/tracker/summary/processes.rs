@@ -1,0 +1,84 @@
+//! Processes and containers by their part in the window.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use rustc_hash::FxHashMap;
+
+use super::{accepted, cell, close_wait::lingers, identity};
+use crate::{
+    process::{Comm, ProcessId},
+    report::{ContainerSummary, ProcessSummary},
+    survey::ContainerFacts,
+    tracker::{Tracker, tally::ProcessTally},
+};
+
+pub(super) fn processes(tracker: &Tracker) -> Vec<ProcessSummary> {
+    let mut live: FxHashMap<Option<ProcessId>, (u64, Option<Comm>)> = FxHashMap::default();
+    for connection in accepted(tracker) {
+        let (count, comm) = live.entry(connection.owner.map(|owner| owner.process)).or_default();
+        *count += 1;
+        // The order of the table is nobody's business: of several names the greatest.
+        *comm = (*comm).max(connection.owner.and_then(|owner| owner.comm));
+    }
+    let idle = ProcessTally::default();
+    let ids: BTreeSet<_> = tracker.tally.processes.keys().chain(live.keys()).copied().collect();
+    let mut processes: Vec<_> = ids
+        .into_iter()
+        .map(|id| {
+            let tally = tracker.tally.processes.get(&id).unwrap_or(&idle);
+            let (live, comm) = live.get(&id).copied().unwrap_or_default();
+            ProcessSummary {
+                process: id.map(|id| identity(tracker, id, tally.comm.or(comm))),
+                total: tally.transitions.values().sum(),
+                transitions: tally.transitions.iter().map(|(slot, count)| cell(*slot, *count)).collect(),
+                live,
+            }
+        })
+        .collect();
+    processes.sort_by_key(|row| (Reverse(row.total), Reverse(row.live)));
+    processes.truncate(tracker.settings.max_rows);
+    processes
+}
+
+/// The same by container; `None` as long as nobody has looked at any process.
+pub(super) fn containers(tracker: &Tracker) -> Option<Vec<ContainerSummary>> {
+    #[derive(Default)]
+    struct Part {
+        processes: BTreeSet<ProcessId>,
+        total: u64,
+        live: u64,
+        close_wait: u64,
+        time_wait: u64,
+    }
+    if tracker.people.is_empty() {
+        return None;
+    }
+    let mut parts: BTreeMap<Option<ContainerFacts>, Part> = BTreeMap::new();
+    let container =
+        |id: ProcessId| tracker.people.get(id).and_then(|person| person.container.as_deref().cloned());
+    for (id, tally) in &tracker.tally.processes {
+        let Some(id) = *id else { continue };
+        let part = parts.entry(container(id)).or_default();
+        part.processes.insert(id);
+        part.total += tally.transitions.values().sum::<u64>();
+        part.time_wait += tally.time_wait;
+    }
+    for connection in accepted(tracker) {
+        let inside = tracker.people.container(connection.owner, connection.cgroup_id);
+        let part = parts.entry(inside.as_deref().cloned()).or_default();
+        part.processes.extend(connection.owner.map(|owner| owner.process));
+        part.live += 1;
+        part.close_wait += u64::from(lingers(tracker, connection));
+    }
+    let row = |(container, part): (Option<ContainerFacts>, Part)| {
+        let Part { processes, total, live, close_wait, time_wait } = part;
+        ContainerSummary { container, processes: processes.len() as u64, total, live, close_wait, time_wait }
+    };
+    let mut rows: Vec<_> = parts.into_iter().map(row).collect();
+    rows.sort_by_key(|row| (Reverse(row.total), Reverse(row.live)));
+    rows.truncate(tracker.settings.max_rows);
+    Some(rows)
+}

@@ -1,0 +1,160 @@
+//! The object: its globals, its maps, its programs by name.
+
+use anyhow::anyhow;
+use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned, programs::BtfTracePoint, util::nr_cpus};
+use tcp_trace_common::{
+    config::{Offsets, Settings},
+    event::StateChange,
+    filter::Filter,
+};
+use zerocopy::IntoBytes as _;
+
+use super::{Options, layout, optional};
+use crate::host;
+
+/// The compiled eBPF object; empty in a build that was told to do without.
+pub(super) static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tcp-trace.bpf.o"));
+
+/// BTF of the running kernel.
+pub(super) const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// What the programs may count on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ground {
+    pub(super) offsets: Offsets,
+    /// Whether the helpers that came with 5.11 and 5.12 are to be used.
+    pub(super) helpers: bool,
+    /// Whether requests are watched from their SYN on.
+    pub(super) half_open: bool,
+}
+
+impl Ground {
+    fn settings(self, wake_mask: u64, filtering: bool) -> Settings {
+        Settings {
+            wake_mask,
+            half_open: self.half_open.into(),
+            filtering: filtering.into(),
+            cookie_helper: self.helpers.into(),
+            task_btf: self.helpers.into(),
+        }
+    }
+}
+
+/// Creates the maps, with the globals set.
+pub(super) fn load(options: &Options, ground: Ground, btf: Option<&Btf>) -> anyhow::Result<Ebpf> {
+    let settings = ground.settings(wake_mask(options.buffer_bytes), options.filter != Filter::NONE);
+    let log_level = if options.debug { aya_log::Level::Debug as u8 } else { 0 };
+    EbpfLoader::new()
+        .btf(btf)
+        .map_max_entries("EVENTS", options.buffer_bytes)
+        .override_global("OFFSETS", ground.offsets.as_bytes(), true)
+        .override_global("SETTINGS", settings.as_bytes(), true)
+        .override_global("FILTER", options.filter.as_bytes(), true)
+        .override_global(aya_log::LEVEL, &log_level, true)
+        .load(OBJECT)
+        .map_err(|error| {
+            let old = host::kernel_version().filter(|version| *version < (5, 8));
+            match old {
+                Some((major, minor)) => {
+                    anyhow!("kernel {major}.{minor} has no BPF ring buffer (first kernel: 5.8)")
+                }
+                None => anyhow!(error),
+            }
+        })
+}
+
+/// The two programs of the main hook.
+pub(super) const MAIN: [&str; 2] = ["set_state", "set_state_nested"];
+
+/// Makes the maps and loads the main programs: with the helpers of 5.12 or, if they are refused, without. Which ones
+/// there are is not asked of the kernel's version, because distributions carry later work back.
+pub(super) fn load_main(options: &Options, offsets: Offsets, btf: &Btf) -> anyhow::Result<(Ebpf, Ground)> {
+    let mut ground = Ground { offsets, helpers: true, half_open: true };
+    loop {
+        let mut object = load(options, ground, Some(btf))?;
+        match MAIN.iter().try_for_each(|name| load_main_program(&mut object, name, btf)) {
+            Ok(()) => return Ok((object, ground)),
+            Err(NotLoaded { retry: true, .. }) if ground.helpers => ground.helpers = false,
+            Err(NotLoaded { error, .. }) => return Err(error),
+        }
+    }
+}
+
+/// A main program that the kernel does not take.
+struct NotLoaded {
+    error: anyhow::Error,
+    /// Whether it may take one that asks for less.
+    retry: bool,
+}
+
+fn load_main_program(object: &mut Ebpf, name: &str, btf: &Btf) -> Result<(), NotLoaded> {
+    let program: &mut BtfTracePoint =
+        program(object, name).map_err(|error| NotLoaded { error, retry: false })?;
+    program.load("inet_sock_set_state", btf).map_err(|error| NotLoaded {
+        retry: !optional::is_forbidden(&error),
+        error: anyhow!(load_failure(&error)),
+    })
+}
+
+/// The object for a program that needs none of its maps: they are made as small as can be.
+pub(super) fn load_small(ground: Ground, btf: &Btf) -> anyhow::Result<Ebpf> {
+    let mut loader = EbpfLoader::new();
+    for map in ["REQUESTS", "UNCLAIMED", "HELD", "TIME_WAITS"] {
+        loader.map_max_entries(map, 1);
+    }
+    let settings = ground.settings(0, false);
+    loader
+        .btf(Some(btf))
+        .map_max_entries("EVENTS", 4096)
+        .override_global("OFFSETS", ground.offsets.as_bytes(), true)
+        .override_global("SETTINGS", settings.as_bytes(), true);
+    Ok(loader.load(OBJECT)?)
+}
+
+/// Wakes the reader when the CPUs together may have filled a quarter of the buffer.
+fn wake_mask(buffer_bytes: u32) -> u64 {
+    const RECORD_HEADER: usize = 8;
+    let records = buffer_bytes as usize / (size_of::<StateChange>() + RECORD_HEADER);
+    let cpus = nr_cpus().unwrap_or(1).max(1);
+    let every = (records / 4 / cpus).max(1);
+    // The largest power of two that is not larger.
+    (1_u64 << every.ilog2()) - 1
+}
+
+/// Where the running kernel keeps what the programs read, from its raw BTF.
+pub(super) fn read_offsets(raw: &[u8]) -> anyhow::Result<Offsets> {
+    let btf = super::btf::Btf::parse(raw)?;
+    // `btf_trace_NAME` is `void (*)(void *, const struct sock *, const int, const int)`.
+    match btf.prototype_len("btf_trace_inet_sock_set_state") {
+        Some(4) => layout::offsets(&btf).map_err(|text| anyhow!(text)),
+        Some(len) => Err(anyhow!(
+            "inet_sock_set_state takes {} arguments in this kernel, expected 3",
+            len.saturating_sub(1)
+        )),
+        None => Err(anyhow!("this kernel's BTF does not declare the tracepoint inet_sock_set_state")),
+    }
+}
+
+/// A program of the object.
+pub(super) fn program<'a, P>(object: &'a mut Ebpf, name: &str) -> anyhow::Result<&'a mut P>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program>,
+{
+    let program = object.program_mut(name).ok_or_else(|| anyhow!("the eBPF object has no program {name}"))?;
+    program.try_into().map_err(|_other| anyhow!("the eBPF program {name} is of another type"))
+}
+
+/// The verifier's log is long; its last words are the reason. Without a log it was not the verifier.
+pub(super) fn load_failure(error: &aya::programs::ProgramError) -> String {
+    const STATISTICS: [&str; 4] = ["processed ", "verification time ", "stack depth ", "}"];
+    log::info!("{error:?}");
+    let aya::programs::ProgramError::LoadError { io_error, verifier_log } = error else {
+        return error.to_string();
+    };
+    let log = verifier_log.to_string();
+    let is_reason = |line: &&str| !line.is_empty() && !STATISTICS.iter().any(|s| line.starts_with(s));
+    match log.lines().rev().map(str::trim).find(is_reason) {
+        Some(reason) => format!("the verifier refuses the program: {reason} (whole log: -v)"),
+        None => format!("the kernel refuses the program: {io_error}"),
+    }
+}

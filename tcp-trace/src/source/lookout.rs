@@ -1,0 +1,94 @@
+//! The threads that look at the host while another one drains: surveys, and single processes as they turn up.
+//!
+//! What they find goes through the drain thread into the stream, so that there is one order of everything.
+
+use std::thread;
+
+use anyhow::Context as _;
+use tcp_trace_core::process::ProcessId;
+use tokio::sync::mpsc;
+
+use super::live::Command;
+use crate::survey::{Containers, Scope, Surveyor};
+
+/// Orders that wait for the surveyor; an order that finds no room is covered by those that wait.
+const ORDERS: usize = 4;
+/// Lists of processes that wait to be looked at.
+const LISTS: usize = 64;
+
+/// The threads.
+#[derive(Debug)]
+pub(super) struct Lookout {
+    orders: mpsc::Sender<Order>,
+    processes: mpsc::Sender<Vec<ProcessId>>,
+}
+
+/// What the surveyor is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// A survey, and a reading of the counters behind it.
+    Survey(Scope),
+    /// The last survey, and the end.
+    Stop,
+}
+
+impl Lookout {
+    /// Starts the threads; they end with `self`.
+    pub(super) fn start(surveyor: Surveyor, commands: mpsc::Sender<Command>) -> anyhow::Result<Self> {
+        let (orders, receiver) = mpsc::channel(ORDERS);
+        let sender = commands.clone();
+        spawn("tcp-trace-survey", move || survey(surveyor, receiver, &sender))?;
+        let (processes, receiver) = mpsc::channel(LISTS);
+        spawn("tcp-trace-look", move || look(receiver, &commands))?;
+        Ok(Self { orders, processes })
+    }
+
+    /// Gives an order.
+    pub(super) fn order(&self, order: Order) {
+        // One place stays free for the end.
+        if order == Order::Stop || self.orders.capacity() > 1 {
+            let _ = self.orders.try_send(order);
+        }
+    }
+
+    /// Asks who these processes are. When too many come at a time some stay unknown beyond their names.
+    pub(super) fn look_at(&self, processes: Vec<ProcessId>) {
+        if !processes.is_empty() {
+            let _ = self.processes.try_send(processes);
+        }
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(work);
+    thread.map(drop).with_context(|| format!("starting the thread {name}"))
+}
+
+/// Until there is an end, or nobody is left to listen.
+fn survey(mut surveyor: Surveyor, mut orders: mpsc::Receiver<Order>, commands: &mpsc::Sender<Command>) {
+    while let Some(order) = orders.blocking_recv() {
+        let (scope, last) = match order {
+            Order::Survey(scope) => (scope, false),
+            Order::Stop => (Scope::Report, true),
+        };
+        let (mark, begin) = Surveyor::begin(scope);
+        let send = |command| commands.blocking_send(command).is_ok();
+        let followed = if last { Command::Stop } else { Command::ReadCounters };
+        let done = send(Command::Deliver(mark))
+            && send(Command::DeliverAfter(surveyor.look(scope, begin, last)))
+            && send(followed);
+        if last || !done {
+            return;
+        }
+    }
+}
+
+fn look(mut lists: mpsc::Receiver<Vec<ProcessId>>, commands: &mpsc::Sender<Command>) {
+    let mut containers = Containers::new();
+    while let Some(list) = lists.blocking_recv() {
+        let facts = Surveyor::facts_of(&mut containers, &list);
+        if !facts.is_empty() && commands.blocking_send(Command::Deliver(facts)).is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Lists the TCP sockets of the calling thread's network namespace by `NETLINK_SOCK_DIAG` (sock_diag(7)).
+//!
+//! A dump is no photograph: the kernel walks its hash table bucket by bucket (`inet_diag_dump_icsk`,
+//! `net/ipv4/inet_diag.c`), so a socket that moves or dies meanwhile can be listed twice or not at all, and whoever
+//! merges rows does so by cookie. What was there all the time is listed.
+
+pub mod message;
+
+use std::{io, os::fd::OwnedFd};
+
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, sockopt};
+use tcp_trace_core::{state::TcpState, survey::SocketRow};
+
+use message::{Reader, Request};
+
+/// Rows that one dump may add: above that it ends, and is not complete. Eight times what the tracker follows.
+const MAX_ROWS: usize = 8 << 20;
+
+/// The kernel fills datagrams of at most 32 KiB (`netlink_recvmsg`, `net/netlink/af_netlink.c`).
+const DATAGRAM: usize = 64 << 10;
+
+/// Room for datagrams that wait to be read. A dump cannot overrun it, as the kernel goes on only when there is room.
+const RECEIVE_BUFFER: usize = 512 << 10;
+
+/// A set of states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct States(u32);
+
+impl States {
+    /// Every state: half-open requests, time-wait sockets, and (first kernel 6.8) sockets that are only bound.
+    pub const ALL: Self = Self(0x3ffe);
+
+    /// These.
+    #[must_use]
+    pub fn of(states: &[TcpState]) -> Self {
+        Self(states.iter().fold(0, |bits, state| bits | bit(state.number())))
+    }
+
+    /// Whether the state is one of them.
+    #[must_use]
+    pub fn contains(self, state: TcpState) -> bool {
+        self.0 & bit(state.number()) != 0
+    }
+
+    /// Kernel numbers of them.
+    #[must_use]
+    pub fn numbers(self) -> Vec<u8> {
+        (0..32).filter(|number| self.0 & bit(*number) != 0).collect()
+    }
+
+    /// As the kernel wants to be asked: it lists half-open requests along with SYN_RECV and knows no bit of their own
+    /// (`inet_diag_dump_icsk`).
+    fn asked(self) -> u32 {
+        let (syn_recv, request) = (TcpState::SynReceived, TcpState::NewSynReceived);
+        let more = if self.contains(request) { bit(syn_recv.number()) } else { 0 };
+        (self.0 | more) & !bit(request.number())
+    }
+}
+
+fn bit(number: u8) -> u32 {
+    1_u32.checked_shl(number.into()).unwrap_or(0)
+}
+
+/// What to list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dump {
+    /// Sockets in these states.
+    pub states: States,
+    /// With `TCP_INFO`, which costs half as much again.
+    pub info: bool,
+    /// Inode number of the calling thread's network namespace, for the rows.
+    pub netns: u32,
+}
+
+/// Adds the sockets of the calling thread's network namespace to `rows`; says whether these are all of them.
+///
+/// # Errors
+///
+/// If the kernel cannot be asked, or refuses; `rows` may have grown nevertheless. No privilege is needed.
+pub fn dump(request: &Dump, rows: &mut Vec<SocketRow>) -> io::Result<bool> {
+    let socket = open().map_err(|error| about(&error, "opening a NETLINK_SOCK_DIAG socket"))?;
+    let mut buffer = vec![0; DATAGRAM];
+    let mut complete = true;
+    for (sequence, family) in (1..).zip([AddressFamily::INET, AddressFamily::INET6]) {
+        let of_family = dump_family(&socket, request, family, sequence, &mut buffer, rows);
+        let name = if family == AddressFamily::INET { "IPv4" } else { "IPv6" };
+        complete &= of_family.map_err(|error| about(&error, &format!("listing {name} TCP sockets")))?;
+    }
+    Ok(complete)
+}
+
+fn dump_family(
+    socket: &OwnedFd,
+    request: &Dump,
+    family: AddressFamily,
+    sequence: u32,
+    buffer: &mut [u8],
+    rows: &mut Vec<SocketRow>,
+) -> io::Result<bool> {
+    let question = Request::new(family.as_raw(), sequence, request.states.asked(), request.info);
+    rustix::net::sendto(
+        socket,
+        question.bytes(),
+        SendFlags::empty(),
+        &netlink::SocketAddrNetlink::new(0, 0),
+    )?;
+    let mut reader = Reader::new(sequence, request.netns);
+    let limit = rows.len().saturating_add(MAX_ROWS);
+    while rows.len() < limit {
+        let from = rows.len();
+        let done = reader.read(receive(socket, buffer)?, rows)?;
+        retain_from(rows, from, |row| request.states.contains(row.state));
+        if done {
+            return Ok(reader.is_complete());
+        }
+    }
+    Ok(false)
+}
+
+/// The kernel cannot tell requests from full sockets in SYN_RECV when it is asked, and answers with both.
+fn retain_from(rows: &mut Vec<SocketRow>, from: usize, wanted: impl Fn(&SocketRow) -> bool) {
+    if rows.iter().skip(from).all(&wanted) {
+        return;
+    }
+    let tail = rows.split_off(from);
+    rows.extend(tail.into_iter().filter(wanted));
+}
+
+fn open() -> io::Result<OwnedFd> {
+    let protocol = Some(netlink::SOCK_DIAG);
+    let (family, flags) = (AddressFamily::NETLINK, SocketFlags::CLOEXEC);
+    let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, protocol)?;
+    sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER)?;
+    Ok(socket)
+}
+
+/// One datagram, whole.
+fn receive<'b>(socket: &OwnedFd, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
+    let receive = || rustix::net::recv(socket, &mut *buffer, RecvFlags::TRUNC);
+    let (_, length) = rustix::io::retry_on_intr(receive)?;
+    // With `TRUNC` the length is the datagram's own, even where it did not fit.
+    buffer.get(..length).ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("a datagram of {length} bytes where {DATAGRAM} fit"),
+        )
+    })
+}
+
+fn about(error: &io::Error, what: &str) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_asked_for_as_syn_recv() {
+        let syn_recv = 1 << 3;
+        assert_eq!(States::of(&[TcpState::NewSynReceived]).asked(), syn_recv);
+        assert_eq!(States::of(&[TcpState::SynReceived]).asked(), syn_recv);
+        assert_eq!(States::ALL.asked(), 0x2ffe);
+        assert_eq!(States::of(&[TcpState::Listen, TcpState::Established]).numbers(), [1, 10]);
+        assert!(!States::of(&[TcpState::Unknown(200)]).contains(TcpState::Unknown(200)), "no such bit");
+    }
+
+    #[test]
+    fn this_process_sees_its_own_listener_without_any_privilege() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let local = listener.local_addr().unwrap();
+        let mut rows = Vec::new();
+        let request = Dump { states: States::of(&[TcpState::Listen]), info: true, netns: 7 };
+        assert!(dump(&request, &mut rows).unwrap());
+        let row = rows.iter().find(|row| row.local.port == local.port()).unwrap();
+        assert_eq!((row.local.address, row.state, row.netns), (local.ip(), TcpState::Listen, 7));
+        assert_eq!((row.receive_queue, row.info), (0, None));
+        assert!(row.inode.is_some() && row.send_queue > 0);
+        assert!(rows.iter().all(|row| row.state == TcpState::Listen));
+    }
+}

@@ -1,0 +1,313 @@
+//! One survey: looks at the namespaces, the kernel programs' map of requests, and the holders, and says what it found
+//! as records.
+
+use std::{collections::BTreeSet, fs::File, os::fd::AsRawFd as _, path::Path};
+
+use rustc_hash::FxHashSet;
+use tcp_trace_core::{
+    record::kind,
+    state::TcpState,
+    survey::{
+        Facts, Holder, NamespaceFacts, ProcessFacts, RequestRow, SocketRow, SurveyBegin, SurveyEnd,
+        encode_holders, encode_requests, encode_sockets, scope,
+    },
+    time::Timestamp,
+};
+
+use super::{
+    containers::Containers,
+    holders,
+    namespaces::{self, Namespace, Namespaces},
+    netstat, processes,
+    sock_diag::{self, Dump, States},
+};
+use crate::{bpf, host, source::Batch};
+
+/// Rows of one record.
+const ROWS: usize = 4096;
+/// Problems told of per survey.
+const PROBLEMS: usize = 16;
+
+/// What a survey is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything: at the start, and after a loss.
+    All,
+    /// What a report needs.
+    Report,
+    /// Half-open requests, and only if there are any.
+    Requests,
+}
+
+/// Whoever looks, with what it has found out before.
+#[expect(missing_debug_implementations, reason = "the maps have none")]
+pub struct Surveyor {
+    /// The kernel programs' map of requests; `None` where nothing fills it.
+    pub requests: Option<bpf::Requests>,
+    /// The kernel's own look at the descriptors; `None` where /proc has to do.
+    pub holders: Option<bpf::Holders>,
+    /// When the transitions began to be seen: what was queued before may have completed unseen.
+    pub started: Timestamp,
+    /// The only namespace wanted.
+    pub netns: Option<u32>,
+    /// The way into that namespace, where only a descriptor keeps it.
+    door: Option<File>,
+    containers: Containers,
+    /// Requests of the map that were not listed by the last survey.
+    unlisted: FxHashSet<u64>,
+}
+
+/// What was found, before it becomes records.
+#[derive(Default)]
+struct Found {
+    rows: Vec<SocketRow>,
+    /// After which of them the clock was read.
+    read: Vec<(usize, Timestamp)>,
+    namespaces: Vec<NamespaceFacts>,
+    /// Those that were listed whole.
+    complete: Vec<u32>,
+    problems: Vec<String>,
+}
+
+impl Scope {
+    fn name(self) -> &'static str {
+        match self {
+            Self::All => scope::ALL,
+            Self::Report => scope::REPORT,
+            Self::Requests => scope::REQUESTS,
+        }
+    }
+
+    fn states(self) -> States {
+        const REQUESTS: TcpState = TcpState::NewSynReceived;
+        match self {
+            Self::All => States::ALL,
+            Self::Report => {
+                States::of(&[TcpState::Listen, REQUESTS, TcpState::CloseWait, TcpState::TimeWait])
+            }
+            Self::Requests => States::of(&[REQUESTS]),
+        }
+    }
+}
+
+impl Surveyor {
+    /// One that has seen nothing yet.
+    #[must_use]
+    pub fn new(netns: Option<u32>) -> Self {
+        let containers = Containers::new();
+        let started = Timestamp::default();
+        Self {
+            requests: None,
+            holders: None,
+            started,
+            netns,
+            door: None,
+            containers,
+            unlisted: FxHashSet::default(),
+        }
+    }
+
+    /// What the kernel has counted in each namespace by now, as a record of its own: what the first report counts from.
+    #[must_use]
+    pub fn baseline(&mut self) -> Batch {
+        let Namespaces { all, .. } = self.namespaces();
+        let mut facts = Facts::default();
+        // What cannot be looked at the survey will tell of.
+        let _ = namespaces::for_each(&all, |namespace| facts.namespaces.push(netstat::facts(namespace)));
+        let mut batch = Batch::default();
+        push_json(&mut batch, kind::FACTS, &facts);
+        batch
+    }
+
+    /// What to send before the survey: transitions from here on know better than it does.
+    #[must_use]
+    pub fn begin(scope: Scope) -> (Batch, Timestamp) {
+        let time = host::monotonic();
+        let mut batch = Batch::default();
+        push_json(&mut batch, kind::SURVEY_BEGIN, &SurveyBegin { time, scope: scope.name().to_owned() });
+        (batch, time)
+    }
+
+    /// Looks. The records are to be sent after every transition up to now.
+    #[must_use]
+    pub fn look(&mut self, scope: Scope, begin: Timestamp, last: bool) -> Batch {
+        let before = self.pending();
+        let mut found = Found::default();
+        // Nothing is half-open, and nothing else is asked for.
+        if scope != Scope::Requests || !before.is_empty() || self.requests.is_none() {
+            self.dump(scope, &mut found);
+        }
+        let mut dead = self.dead(&before, &found.rows, begin);
+        if last && !self.unlisted.is_empty() {
+            // There is no later survey to confirm by that a request is gone.
+            let mut again = Found::default();
+            self.dump(Scope::Requests, &mut again);
+            dead.extend(self.dead(&before, &again.rows, begin));
+        }
+        let (holders, facts) = match scope {
+            Scope::Requests => (None, Facts { namespaces: found.namespaces.clone(), ..Facts::default() }),
+            Scope::All | Scope::Report => self.people(&mut found, begin),
+        };
+        let mut batch = Batch::default();
+        let mut start = 0;
+        for (end, time) in &found.read {
+            for rows in found.rows.get(start..*end).unwrap_or_default().chunks(ROWS) {
+                batch.push(kind::SOCKETS, &encode_sockets(*time, rows));
+            }
+            start = *end;
+        }
+        for holders in holders.iter().flat_map(|holders| holders.chunks(ROWS)) {
+            batch.push(kind::HOLDERS, &encode_holders(holders));
+        }
+        if !dead.is_empty() {
+            batch.push(kind::REQUESTS, &encode_requests(&dead));
+        }
+        if facts != Facts::default() {
+            push_json(&mut batch, kind::FACTS, &facts);
+        }
+        found.problems.truncate(PROBLEMS);
+        let end = SurveyEnd {
+            time: host::monotonic(),
+            states: scope.states().numbers(),
+            namespaces: found.complete,
+            holders: holders.is_some(),
+            problems: found.problems,
+        };
+        push_json(&mut batch, kind::SURVEY_END, &end);
+        batch
+    }
+
+    /// Facts of single processes, as a record of their own; empty if all of them have gone.
+    #[must_use]
+    pub fn facts_of(containers: &mut Containers, wanted: &[tcp_trace_core::process::ProcessId]) -> Batch {
+        let mut facts = Facts::default();
+        for id in wanted {
+            // The pid may be another process's by now.
+            let process = processes::facts(id.pid, containers).filter(|process| process.id == *id);
+            facts.processes.extend(process);
+        }
+        let mut batch = Batch::default();
+        if !facts.processes.is_empty() {
+            push_json(&mut batch, kind::FACTS, &facts);
+        }
+        batch
+    }
+
+    /// Requests whose handshake has not completed.
+    fn pending(&self) -> Vec<RequestRow> {
+        let Some(requests) = &self.requests else { return Vec::new() };
+        let mut rows = requests.read().unwrap_or_else(|error| {
+            log::warn!("half-open requests that die are not counted: {error:#}");
+            Vec::new()
+        });
+        rows.retain(|row| row.queued >= self.started);
+        rows
+    }
+
+    /// Requests that were in the map before the kernel's list was made, are there still, and were not listed, twice.
+    /// Once is not enough: the kernel makes its list in steps, between which a place in it may shift.
+    fn dead(&mut self, before: &[RequestRow], listed: &[SocketRow], begin: Timestamp) -> Vec<RequestRow> {
+        let Some(requests) = &self.requests else { return Vec::new() };
+        if before.is_empty() {
+            return Vec::new();
+        }
+        let listed: FxHashSet<u64> = listed.iter().map(|row| row.cookie.get()).collect();
+        let still: FxHashSet<u64> = self.pending().iter().map(|row| row.cookie.get()).collect();
+        let mut unlisted = FxHashSet::default();
+        let mut dead = Vec::new();
+        for row in before {
+            let cookie = row.cookie.get();
+            if row.queued < begin && still.contains(&cookie) && !listed.contains(&cookie) {
+                if self.unlisted.contains(&cookie) {
+                    dead.push(*row);
+                } else {
+                    unlisted.insert(cookie);
+                }
+            }
+        }
+        self.unlisted = unlisted;
+        requests.forget(&dead.iter().map(|row| row.cookie).collect::<Vec<_>>());
+        dead
+    }
+
+    /// The sockets of every namespace.
+    fn dump(&mut self, scope: Scope, found: &mut Found) {
+        let Namespaces { all, problems } = self.namespaces();
+        found.problems.extend(problems);
+        let mut visit = |namespace: &Namespace| {
+            let request =
+                Dump { states: scope.states(), info: scope != Scope::Requests, netns: namespace.inum };
+            match sock_diag::dump(&request, &mut found.rows) {
+                Ok(true) => found.complete.push(namespace.inum),
+                Ok(false) => {}
+                Err(error) => found.problems.push(format!("namespace {}: {error}", namespace.inum)),
+            }
+            found.read.push((found.rows.len(), host::monotonic()));
+            found.namespaces.push(netstat::facts(namespace));
+        };
+        match namespaces::for_each(&all, &mut visit) {
+            Ok(problems) => found.problems.extend(problems),
+            Err(error) => found.problems.push(error.to_string()),
+        }
+    }
+
+    fn namespaces(&mut self) -> Namespaces {
+        let found = namespaces::find(self.netns);
+        let Some(wanted) = self.netns.filter(|_| found.all.is_empty()) else { return found };
+        self.door = self.door.take().or_else(|| namespaces::open_among_descriptors(wanted));
+        match &self.door {
+            Some(file) => {
+                namespaces::find_at(wanted, Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())))
+            }
+            None => found,
+        }
+    }
+
+    /// Who holds the sockets, and who those are.
+    fn people(&mut self, found: &mut Found, begin: Timestamp) -> (Option<Vec<Holder>>, Facts) {
+        let wanted: FxHashSet<u32> = found.rows.iter().filter_map(|row| row.inode).collect();
+        let holders = self.find_holders(&wanted, &mut found.problems);
+        let pids: BTreeSet<u32> = holders.iter().map(|holder| holder.pid).collect();
+        let anchor = host::clock_anchor();
+        let mut facts = Facts { namespaces: found.namespaces.clone(), ..Facts::default() };
+        for pid in pids {
+            // A process that began after the look at the descriptors has only inherited the pid.
+            let old = |process: &ProcessFacts| {
+                process.id.start_ns.is_some_and(|start| anchor.monotonic_of_boottime(start) <= begin)
+            };
+            facts.processes.extend(processes::facts(pid, &mut self.containers).filter(old));
+        }
+        let cgroups: BTreeSet<u64> = found.rows.iter().filter_map(|row| row.cgroup_id).collect();
+        for id in cgroups {
+            if let Some((path, container)) = self.containers.of_cgroup_id(id) {
+                facts.cgroups.push((id, path, container));
+            }
+        }
+        (Some(holders), facts)
+    }
+
+    fn find_holders(&self, wanted: &FxHashSet<u32>, problems: &mut Vec<String>) -> Vec<Holder> {
+        if wanted.is_empty() {
+            return Vec::new();
+        }
+        if let Some(holders) = &self.holders {
+            match holders.read() {
+                Ok(mut all) => {
+                    all.retain(|holder| wanted.contains(&holder.inode));
+                    return all;
+                }
+                Err(error) => log::info!("looking at /proc for holders instead: {error:#}"),
+            }
+        }
+        let (holders, found) = holders::scan(Some(wanted));
+        problems.extend(found);
+        holders
+    }
+}
+
+fn push_json(batch: &mut Batch, kind: u16, value: &impl serde::Serialize) {
+    // Numbers and texts always serialise.
+    if let Ok(bytes) = serde_json::to_vec(value) {
+        batch.push(kind, &bytes);
+    }
+}
