@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use tcp_trace_testkit::{ConnOptions, ListenOptions, World, peer::HandshakePlan, world::SERVER};
+use tcp_trace_testkit::{ConnOptions, ListenOptions, World, clock, peer::HandshakePlan, world::SERVER};
 
 use crate::{
     Test,
@@ -15,6 +15,7 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("retransmitted_syn_acks_do_not_disturb_it", retransmitted_syn_acks_do_not_disturb_it),
     ("a_repeated_syn_does_not_disturb_it", a_repeated_syn_does_not_disturb_it),
     ("a_syn_cookie_has_no_duration", a_syn_cookie_has_no_duration),
+    ("a_deferred_accept_is_half_open_until_data_comes", a_deferred_accept_is_half_open_until_data_comes),
     ("fast_open_is_half_open_from_its_syn", fast_open_is_half_open_from_its_syn),
     ("the_tracepoint_calls_it_unknown", the_tracepoint_calls_it_unknown),
 ];
@@ -94,6 +95,26 @@ fn a_syn_cookie_has_no_duration() {
     let listener = listener(&report, 0);
     assert_eq!(listener["cookies"], 1, "{listener}");
     assert!(listener["completed"]["max_ns"].is_null());
+}
+
+/// TCP_DEFER_ACCEPT: the kernel drops a final ACK without data, and the request waits for some.
+fn a_deferred_accept_is_half_open_until_data_comes() {
+    let world = World::new().unwrap();
+    let tracer = tracer(&world);
+    let server = world.listen(&ListenOptions { defer_accept: Some(5), ..ListenOptions::default() }).unwrap();
+    let mut client = world.client(ConnOptions::default());
+    let handshake = client.handshake().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    let sent = client.send_data(b"at last").unwrap();
+    let _accepted = server.accept().unwrap();
+    let accepted = clock::monotonic_ns();
+    let report = tracer.report();
+    let reported = listener(&report, 1)["completed"]["max_ns"].as_u64().unwrap();
+    let (least, most) = (sent - handshake.syn_ack_ns, accepted - handshake.syn_sent_ns);
+    assert!(
+        (least.saturating_sub(TOLERANCE_NS)..=most + TOLERANCE_NS).contains(&reported),
+        "{reported} ns reported, in truth {least}..{most}"
+    );
 }
 
 fn fast_open_is_half_open_from_its_syn() {

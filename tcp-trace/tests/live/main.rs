@@ -1,22 +1,37 @@
 //! The program against the running kernel: real sockets in fresh network namespaces, a real ring buffer.
-//! Without root every test is counted as skipped, with the reason.
+//! Without root every test is counted as skipped, with the reason; `requirements.rs` has the other reasons.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, which is meant")]
 
 mod close_wait;
 mod connects;
+mod containers;
 mod counts;
+mod existing;
 mod filters;
+mod floods;
+mod ground_truth;
 mod half_open;
 mod hosts;
+mod obituaries;
 mod recordings;
+mod requirements;
+mod results;
+mod snapshot;
 mod states;
 mod stream;
+mod survey;
 mod tracer;
 
-use std::process::ExitCode;
+use std::{
+    panic::{catch_unwind, resume_unwind},
+    process::ExitCode,
+    time::Instant,
+};
 
 use libtest_mimic::{Arguments, Completion, Trial};
+use requirements::{Cause, Skip};
+use results::Outcome;
 use tcp_trace_testkit::{helper, require_root};
 
 /// A test panics when it fails.
@@ -29,7 +44,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Durations are measured: tests at the same time would disturb each other.
     arguments.test_threads.get_or_insert(1);
-    let groups: [(&str, &[(&str, Test)]); 9] = [
+    let groups: [(&str, &[(&str, Test)]); 17] = [
         ("counts", counts::TESTS),
         ("close_wait", close_wait::TESTS),
         ("half_open", half_open::TESTS),
@@ -39,19 +54,38 @@ fn main() -> ExitCode {
         ("filters", filters::TESTS),
         ("recordings", recordings::TESTS),
         ("hosts", hosts::TESTS),
+        ("existing", existing::TESTS),
+        ("obituaries", obituaries::TESTS),
+        ("ground_truth", ground_truth::TESTS),
+        ("floods", floods::TESTS),
+        ("containers", containers::TESTS),
+        ("requirements", requirements::TESTS),
+        ("survey", survey::TESTS),
+        ("snapshot", snapshot::TESTS),
     ];
     let trials = groups.iter().flat_map(|(group, tests)| {
         tests.iter().map(move |(name, test)| trial(format!("{group}::{name}"), *test))
     });
+    results::begin();
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 
 fn trial(name: String, test: Test) -> Trial {
-    Trial::ignorable_test(name, move || match require_root() {
-        Ok(()) => {
-            test();
-            Ok(Completion::Completed)
+    Trial::ignorable_test(name.clone(), move || {
+        let start = Instant::now();
+        let outcome = run(test);
+        results::note(&name, &outcome, start.elapsed());
+        match outcome {
+            Outcome::Passed => Ok(Completion::Completed),
+            Outcome::Skipped(Skip { reason, .. }) => Ok(Completion::ignored_with(reason)),
+            Outcome::Failed(payload) => resume_unwind(payload),
         }
-        Err(lacking) => Ok(Completion::ignored_with(lacking)),
     })
+}
+
+fn run(test: Test) -> Outcome {
+    match require_root() {
+        Err(reason) => Outcome::Skipped(Skip { cause: Cause::Privileges, reason }),
+        Ok(()) => catch_unwind(test).map_or_else(Outcome::of_panic, |()| Outcome::Passed),
+    }
 }
