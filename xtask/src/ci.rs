@@ -1,6 +1,6 @@
 //! `cargo xtask ci`: everything that has to hold before a change is merged.
 
-use std::{process::ExitCode, time::Instant};
+use std::{env::consts::ARCH, process::ExitCode, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -10,19 +10,20 @@ use crate::{
         recipe::Recipe,
         toolchain::{Core, Toolchain},
     },
-    process, workspace,
+    process, vm, workspace,
 };
 
 type Step = fn() -> Result<()>;
 
 /// The steps, the quick ones first.
-const STEPS: [(&str, Step); 6] = [
+const STEPS: [(&str, Step); 7] = [
     ("format", format),
     ("lint", lint),
     ("lint the eBPF crate", lint_ebpf),
     ("committed eBPF object", compare_ebpf),
     ("documentation", document),
     ("test", test),
+    ("test on other kernels", test_in_guests),
 ];
 
 pub(crate) fn run() -> Result<ExitCode> {
@@ -78,6 +79,23 @@ fn document() -> Result<()> {
 
 fn test() -> Result<()> {
     process::run(workspace::cargo().args(["xtask", "test"]))
+}
+
+/// How every kind of connection lives and dies, on every kernel. The whole suite on all of them takes a quarter of an hour
+/// and is run by hand (`cargo xtask vm`).
+fn test_in_guests() -> Result<()> {
+    if ARCH != vm::ARCH {
+        return skip(&format!("the guests are {}, this machine is not", vm::ARCH));
+    }
+    process::run(workspace::cargo().args([
+        "xtask",
+        "vm",
+        "--host-tested",
+        "--kernel",
+        "5.10",
+        "--kernel",
+        "7.2",
+    ]))
 }
 
 fn skip(why: &str) -> Result<()> {

@@ -13,6 +13,7 @@ mod run;
 mod setup;
 mod strip;
 mod test;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -23,7 +24,7 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(bin_name = "cargo xtask")]
 enum Chore {
-    /// Install what is needed to compile the eBPF object; what is there already is left alone.
+    /// Install what is needed to compile the eBPF object and to run virtual machines, as far as it is not there.
     Setup,
     /// Make the committed eBPF object anew from its sources.
     Ebpf(ebpf::Args),
@@ -31,6 +32,8 @@ enum Chore {
     Run(run::Args),
     /// Run every test, those on the live kernel included.
     Test(test::Args),
+    /// Run the live tests on other kernels, in virtual machines.
+    Vm(vm::Args),
     /// Do everything that CI does.
     Ci,
 }
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Chore::Ebpf(args) => ebpf::run(&args),
         Chore::Run(args) => run::run(&args),
         Chore::Test(args) => test::run(&args),
+        Chore::Vm(args) => vm::run(&args),
         Chore::Ci => ci::run(),
     };
     done.unwrap_or_else(|error| {

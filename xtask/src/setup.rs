@@ -1,18 +1,27 @@
-//! `cargo xtask setup`: install what compiling the eBPF object takes, and nothing that is there already.
+//! `cargo xtask setup`: install what compiling the eBPF object, running guests and testing containers take, and nothing
+//! that is there already.
 
 mod apt;
 mod compiler;
+mod containers;
+mod emulator;
 mod linker;
 
 use std::{process::ExitCode, time::Instant};
 
 use anyhow::Result;
 
+pub(crate) use emulator::ensure as ensure_emulator;
+
 use crate::object::toolchain::Toolchain;
 
 pub(crate) fn run() -> Result<ExitCode> {
     let compiler = compiler::ensure()?;
     linker::ensure(compiler.llvm)?;
+    ensure_emulator()?;
+    if let Err(error) = containers::ensure() {
+        eprintln!("podman: {error:#}");
+    }
     eprintln!("ready: {}", Toolchain::find()?);
     Ok(ExitCode::SUCCESS)
 }

@@ -6,17 +6,19 @@
 mod tally;
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader},
+    path::Path,
     process::{Command, ExitCode, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{object, privilege, process, workspace};
+use crate::{object, privilege, process, vm, workspace};
 use tally::Tally;
 
 /// The integration test that holds the live tests.
-const LIVE: &str = "live";
+pub(crate) const LIVE: &str = "live";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -64,6 +66,11 @@ fn ordinary_tests() -> Result<Vec<Command>> {
     Ok(commands)
 }
 
+/// Only the live tests, on this machine's kernel; the results stand where they note them.
+pub(crate) fn run_live(arguments: &[String]) -> Result<()> {
+    run_step(live_tests()?.args(arguments), &mut Tally::default())
+}
+
 /// The live tests, compiled first, so that root runs nothing but them.
 fn live_tests() -> Result<Command> {
     let mut build = workspace::cargo();
@@ -78,16 +85,30 @@ fn live_tests() -> Result<Command> {
         "--no-run",
     ]);
     let tests = workspace::executable(build, LIVE)?;
+    let results = vm::host_results()?;
+    begin_results(&results)?;
     let mut command = if !privilege::is_root() && privilege::sudo_is_silent() {
         let mut sudo = Command::new("sudo");
-        sudo.arg("-n").arg(tests);
+        // Not every configuration of sudo lets variables through, or sets any.
+        sudo.args(["-n", "env"]);
+        sudo.arg(format!("{}={}", vm::results::VARIABLE, results.display())).arg(tests);
         sudo
     } else {
-        Command::new(tests)
+        let mut command = Command::new(tests);
+        command.env(vm::results::VARIABLE, results);
+        command
     };
     // Cargo, too, runs the tests of a package in its folder.
     command.current_dir(workspace::root().join(workspace::PROGRAM)).arg("--test-threads=1");
     Ok(command)
+}
+
+/// Makes the file that the tests will add to; it stays ours if they run as root.
+fn begin_results(file: &Path) -> Result<()> {
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+    }
+    fs::write(file, "").with_context(|| format!("writing {}", file.display()))
 }
 
 /// Passes the output on as it comes, and counts what it says.

@@ -65,7 +65,13 @@ pub(crate) fn program_targets() -> Result<Vec<(String, String)>> {
 }
 
 /// Runs a cargo command that compiles, and returns the executable of the target with this name.
-pub(crate) fn executable(mut cargo: Command, target: &str) -> Result<PathBuf> {
+pub(crate) fn executable(cargo: Command, target: &str) -> Result<PathBuf> {
+    let [executable] = executables(cargo, [target])?;
+    Ok(executable)
+}
+
+/// Runs a cargo command that compiles, and returns the executables of the targets with these names.
+pub(crate) fn executables<const N: usize>(mut cargo: Command, targets: [&str; N]) -> Result<[PathBuf; N]> {
     process::announce(&cargo);
     let shown = process::show(&cargo);
     let mut child = cargo
@@ -73,15 +79,22 @@ pub(crate) fn executable(mut cargo: Command, target: &str) -> Result<PathBuf> {
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| format!("starting `{shown}`"))?;
-    let mut executable = None;
+    let mut executables = targets.map(|_| PathBuf::new());
     for line in child.stdout.take().into_iter().flat_map(|stdout| BufReader::new(stdout).lines()) {
         let line = line.with_context(|| format!("reading the output of `{shown}`"))?;
         let message: Value = serde_json::from_str(&line).unwrap_or_default();
-        if message["target"]["name"] == target {
-            executable = message["executable"].as_str().map(PathBuf::from).or(executable);
+        for (target, executable) in targets.iter().zip(&mut executables) {
+            if message["target"]["name"] == *target
+                && let Some(path) = message["executable"].as_str()
+            {
+                *executable = path.into();
+            }
         }
     }
     let status = child.wait().with_context(|| format!("waiting for `{shown}`"))?;
     ensure!(status.success(), "`{shown}` ended with {status}");
-    executable.with_context(|| format!("`{shown}` made no executable {target:?}"))
+    for (target, executable) in targets.iter().zip(&executables) {
+        ensure!(executable.is_file(), "`{shown}` made no executable {target:?}");
+    }
+    Ok(executables)
 }
