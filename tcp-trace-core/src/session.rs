@@ -12,6 +12,9 @@ use crate::{
 pub struct Session {
     /// Version of the program that ran.
     pub program: String,
+    /// Process id of the program, as the kernel's programs see it; `None` where that is not known.
+    #[serde(default)]
+    pub pid: Option<u32>,
     /// The host.
     pub host: Host,
     /// Ties kernel timestamps to the wall clock.

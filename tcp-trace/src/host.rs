@@ -1,6 +1,6 @@
 //! Facts of this host: its name, its kernel, its clocks, what this process may do.
 
-use std::{ffi::CStr, fs};
+use std::{ffi::CStr, fs, os::unix::fs::MetadataExt as _};
 
 use rustix::time::{ClockId, clock_gettime};
 use tcp_trace_core::{
@@ -53,6 +53,15 @@ fn nanoseconds(clock: ClockId) -> u64 {
     let time = clock_gettime(clock);
     let (seconds, rest) = (u64::try_from(time.tv_sec).unwrap_or(0), u64::try_from(time.tv_nsec).unwrap_or(0));
     seconds * 1_000_000_000 + rest
+}
+
+/// Whether the processes of the whole host are visible, under the numbers that the kernel's programs see: this process
+/// is in the first of the pid namespaces.
+#[must_use]
+pub fn sees_all_processes() -> bool {
+    // `PROC_PID_INIT_INO`, `include/linux/proc_ns.h`: since Linux 3.8.
+    const FIRST: u64 = 0xeffffffc;
+    fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() == FIRST)
 }
 
 /// Whether this process holds a capability, by its number in `include/uapi/linux/capability.h`.

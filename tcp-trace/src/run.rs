@@ -35,6 +35,8 @@ use crate::{
 
 /// How often the kernel's counters are read into a stream or recording.
 const COUNTERS_EVERY: Duration = Duration::from_secs(1);
+/// How long the last look at the sockets may take before the run ends without it.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is to be made of the records.
 struct Plan<'a> {
@@ -142,16 +144,24 @@ async fn drive<W: Write>(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let deadline = sleep(duration.unwrap_or(Duration::MAX));
     tokio::pin!(deadline);
-    let mut stopping = false;
+    let (mut stopping, mut stopped) = (false, false);
     loop {
-        tokio::select! {
-            () = stop.wait(), if !stopping => {
-                stopping = true;
-                live.stop();
+        let enough = async {
+            tokio::select! {
+                () = stop.wait() => {}
+                () = &mut deadline => {}
             }
-            () = &mut deadline, if !stopping => {
-                stopping = true;
-                live.stop();
+        };
+        tokio::select! {
+            () = enough, if !stopped => {
+                if stopping {
+                    stopped = live.stop_now();
+                    eprintln!("tcp-trace: ends without a last look at the sockets");
+                } else {
+                    live.stop();
+                    stopping = true;
+                }
+                deadline.set(sleep(PATIENCE));
             }
             _ = ticks.tick(), if !stopping => live.survey(match plan.interval {
                 _ if engine.needs_repair() => Scope::All,
@@ -254,7 +264,7 @@ fn conclude(total: &Total, plan: &Plan<'_>) -> Exit {
     if plan.strict && (loss.lost > 0 || !loss.balanced) { Exit::Lossy } else { Exit::Done }
 }
 
-/// SIGINT and SIGTERM end a run after its summary.
+/// SIGINT and SIGTERM end a run after a last look at the sockets; a second one, without.
 struct StopSignals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,

@@ -92,9 +92,9 @@ fn test_in_guests() -> Result<()> {
         "vm",
         "--host-tested",
         "--kernel",
-        "5.10",
-        "--kernel",
-        "7.2",
+        "all",
+        "--",
+        "obituaries",
     ]))
 }
 

@@ -37,6 +37,9 @@ pub struct SurveyEnd {
     pub namespaces: Vec<u32>,
     /// Whether the holders of the listed sockets were looked up.
     pub holders: bool,
+    /// Whether every process could be looked at: a socket without a holder has none.
+    #[serde(default)]
+    pub holders_complete: bool,
     /// What could not be read, for people: one sentence each. Bounded by the source.
     pub problems: Vec<String>,
 }

@@ -30,7 +30,7 @@ pub(super) struct Balance {
     ended: bool,
     /// Whether there was a survey that could have repaired anything.
     surveyed: bool,
-    /// Transitions that were lost by the last whole survey.
+    /// Transitions that were lost by the last survey that repaired everything.
     lost_before: u64,
 }
 
@@ -64,15 +64,15 @@ impl Balance {
         self.now.untracked += 1;
     }
 
-    /// A survey is over.
-    pub(super) fn surveyed(&mut self, whole: bool) {
+    /// A survey is over. `repaired`: it has put right whatever transitions that were lost have left behind.
+    pub(super) fn surveyed(&mut self, repaired: bool) {
         self.surveyed = true;
-        if whole {
+        if repaired {
             self.lost_before = self.now.lost();
         }
     }
 
-    /// Whether transitions were lost since the last whole survey.
+    /// Whether transitions were lost that no survey has put right.
     pub(super) fn needs_repair(&self) -> bool {
         self.now.lost() > self.lost_before
     }

@@ -189,7 +189,7 @@ impl Connection {
         session: &Session,
     ) -> Step {
         self.learn_tuple(event);
-        self.learn_owner(event, parent);
+        self.learn_owner(event, parent, session);
         let handshake = self.handshake(event, sent, session);
         let duration_ns = self.duration_ns(event, handshake);
         let handshake = handshake.filter(|_| event.new == TcpState::Established);
@@ -313,21 +313,22 @@ impl Connection {
         self.cgroup_id = event.cgroup_id.or(self.cgroup_id);
     }
 
-    fn learn_owner(&mut self, event: &Event, parent: Option<Parent>) {
+    fn learn_owner(&mut self, event: &Event, parent: Option<Parent>, session: &Session) {
         if let Some(Parent { local, owner }) = parent {
             self.listener = Some(local);
             self.owner = owner.map(|owner| Owner { source: OwnerSource::Listen, ..owner });
             self.provisional = true;
         }
         // `ss -K` and the like close other people's sockets (`tcp_abort`, `net/ipv4/tcp.c`).
-        let stranger =
-            self.owner.is_some_and(|owner| event.task.is_some_and(|task| task.process != owner.process));
+        let own = |task: Task| self.owner.is_some_and(|owner| task.process == owner.process);
+        let stranger = event.task.is_some_and(|task| !own(task));
         let aborted = event.new == TcpState::Close
-            && (event.error == Some(ECONNABORTED) || event.old == TcpState::Listen)
-            && stranger;
+            && stranger
+            && (event.error == Some(ECONNABORTED) || (event.old == TcpState::Listen && self.owner.is_some()));
         // An MPTCP subflow's self-transition is made by a kernel worker that holds the lock; recordings may hold it.
         let by_worker = event.old == TcpState::FinWait1 && event.new == TcpState::FinWait1;
-        let Some(task) = event.task.filter(|_| !aborted && !by_worker) else { return };
+        let seen = event.task.filter(|task| Some(task.process.pid) != session.pid);
+        let Some(task) = seen.filter(|_| !aborted && !by_worker) else { return };
         let source = match (event.old, event.new) {
             (TcpState::Close, TcpState::SynSent) => OwnerSource::Connect,
             (TcpState::Close, TcpState::Listen) => OwnerSource::Listen,

@@ -301,6 +301,10 @@ impl Tracker {
     /// A task used a socket that it had not opened.
     fn socket_use(&mut self, used: &SocketUse, output: &mut Output) {
         self.now = self.now.max(used.time);
+        // Whoever looks at a descriptor keeps it for the moment, and may be the last to do so.
+        if Some(used.task.process.pid) == self.session.pid {
+            return;
+        }
         self.people.meet(used.task.process);
         if used.how == UseKind::Close {
             if let Some(mut ended) = self.wake.take(used.cookie) {

@@ -19,11 +19,12 @@ use crate::{
 };
 
 /// How long a request lives at least before its timer gives it up: the timer comes after 1, 2, 4 … seconds
-/// (`TCP_TIMEOUT_INIT`, `include/net/tcp.h`) and retransmits `tcp_synack_retries` times, or twice when the queue is
-/// more than half full (`reqsk_timer_handler`, `net/ipv4/inet_connection_sock.c`). One that died before was dropped.
+/// (`TCP_TIMEOUT_INIT`, `include/net/tcp.h`) and retransmits `tcp_synack_retries` times, fewer when the queue is more than
+/// half full (`reqsk_timer_handler`, `net/ipv4/inet_connection_sock.c`) or the listener has set TCP_SYNCNT. One that died
+/// before was dropped.
 fn least_life_ns(synack_retries: Option<u8>) -> u64 {
     // What is not known may be 0. A timer may come a little early by the clock of the jiffies.
-    ((2_u64 << synack_retries.unwrap_or(0).min(2)) - 1) * 980_000_000
+    ((2_u64 << synack_retries.unwrap_or(0).min(1)) - 1) * 980_000_000
 }
 
 /// How a request died.
@@ -126,9 +127,16 @@ impl Requests {
     }
 
     /// A survey has listed the live ones. Returns those that were not live at the last one.
-    pub(super) fn listed<'a>(&mut self, rows: impl Iterator<Item = &'a SocketRow>) -> Vec<Live> {
-        let mut before = self.live.take().unwrap_or_default();
-        let mut live = FxHashMap::default();
+    pub(super) fn listed<'a>(
+        &mut self,
+        rows: impl Iterator<Item = &'a SocketRow>,
+        namespaces: &[u32],
+    ) -> Vec<Live> {
+        let before = self.live.take().unwrap_or_default();
+        // Of a namespace that could not be listed the last list stands.
+        let (mut before, mut live): (FxHashMap<_, _>, FxHashMap<_, _>) = before
+            .into_iter()
+            .partition(|(_, request)| request.netns.is_none_or(|ns| namespaces.contains(&ns)));
         let mut new = Vec::new();
         for row in rows.filter(|row| row.state == TcpState::NewSynReceived).take(self.max) {
             let SocketRow { netns, local, peer, family, .. } = *row;
@@ -137,6 +145,7 @@ impl Requests {
                 new.push(request);
             }
         }
+        self.sent.retain(|cookie, _| live.contains_key(cookie) || before.contains_key(cookie));
         self.departed = [before, std::mem::take(&mut self.departed[0])];
         self.live = Some(live);
         new
@@ -149,27 +158,45 @@ impl Requests {
         self.judged(dead, namespaces)
     }
 
-    /// The source tells of requests that have died.
+    /// The source tells of requests that have died; `home` is the namespace of the listener that one can only have come in
+    /// on.
     pub(super) fn died(
         &mut self,
         rows: &[RequestRow],
         namespaces: &[NamespaceFacts],
         now: Timestamp,
+        home: impl Fn(Endpoint, u16) -> Option<u32>,
     ) -> Vec<Dead> {
-        let mut dead = Vec::new();
+        let (mut dead, mut unlisted) = (Vec::new(), Vec::new());
         for row in rows {
             let RequestRow { cookie, queued, local, peer, family } = *row;
             if self.buried.remove(&cookie) {
                 continue;
             }
             let seen = self.departed.iter_mut().find_map(|generation| generation.remove(&cookie));
-            let request = seen.unwrap_or(Live { netns: None, local, peer, family });
+            let Some(request) = seen else {
+                unlisted.push(Live { netns: home(local, family), local, peer, family });
+                continue;
+            };
             let namespace = namespaces.iter().find(|namespace| Some(namespace.inum) == request.netns);
             let least = least_life_ns(namespace.and_then(|namespace| namespace.synack_retries));
             let young = now.since(queued) < least;
-            dead.push((request, young.then_some(Death::Reset), seen.is_some()));
+            dead.push((request, young.then_some(Death::Reset), true));
         }
-        self.judged(dead, namespaces)
+        let mut dead = self.judged(dead, namespaces);
+        dead.extend(unlisted.into_iter().filter_map(|request| self.evident(request)));
+        dead
+    }
+
+    /// A request that no survey has listed lived for less than a second, or in a namespace that cannot be looked at. It
+    /// is believed to be dead only where the kernel has counted a reset that nothing else accounts for.
+    fn evident(&mut self, request: Live) -> Option<Dead> {
+        let resets = self.resets.get_mut(&request.netns?)?;
+        if resets.left() == 0 {
+            return None;
+        }
+        resets.spend(1);
+        Some(Dead { request, death: Death::Reset, counted: false })
     }
 
     /// Tells resets from timeouts, namespace by namespace, by the resets that the kernel has counted there.

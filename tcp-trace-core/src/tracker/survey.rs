@@ -36,13 +36,15 @@ pub(super) struct Survey {
     /// Each with when it had been read.
     rows: Vec<(Timestamp, SocketRow)>,
     holders: FxHashMap<u32, Vec<Holder>>,
+    /// There were more rows than room.
+    truncated: bool,
     requests: Vec<RequestRow>,
     processes: FxHashMap<u32, ProcessFacts>,
     namespaces: Vec<NamespaceFacts>,
     /// Connections that ended while it was under way.
     closed: FxHashSet<Key>,
     /// Connections by their ends, where nothing better identifies them.
-    by_ends: FxHashMap<(Endpoint, Endpoint), Key>,
+    by_ends: FxHashMap<(Endpoint, Endpoint), Option<Key>>,
 }
 
 /// What a survey found out about one socket, beyond its state.
@@ -60,6 +62,10 @@ pub(super) struct Samples {
     holders: FxHashMap<u32, Vec<Holder>>,
     /// Whether holders were looked up at all.
     looked: bool,
+    /// Whether all of them were seen.
+    pub(super) complete: bool,
+    /// Connections that the last whole survey should have listed and did not.
+    unlisted: FxHashSet<Key>,
     /// Connections that only a survey has shown, by their ends; for the perf tracepoint only.
     ends: FxHashMap<(Endpoint, Endpoint), Key>,
     /// Listening sockets.
@@ -76,6 +82,7 @@ impl Survey {
             begin: begin.time,
             rows: Vec::new(),
             holders: FxHashMap::default(),
+            truncated: false,
             requests: Vec::new(),
             processes: FxHashMap::default(),
             namespaces: Vec::new(),
@@ -113,6 +120,7 @@ impl Tracker {
         if let Some(survey) = &mut self.survey {
             // Bounded like the table; requests and time-wait sockets are not kept in that.
             let room = (2 * self.settings.max_connections).saturating_sub(survey.rows.len());
+            survey.truncated |= rows.len() > room;
             survey.rows.extend(rows.iter().take(room).map(|row| (time, row.clone())));
         }
     }
@@ -145,7 +153,6 @@ impl Tracker {
         let Some(mut survey) = self.survey.take() else { return };
         self.now = self.now.max(end.time);
         let whole = TABLE_STATES.iter().all(|state| end.states.contains(&state.number()));
-        self.balance.surveyed(whole);
         let listed = |state: TcpState| end.states.contains(&state.number());
         if listed(TcpState::TimeWait) {
             self.time_waits.listed(survey.rows.iter().map(|(_, row)| row));
@@ -157,6 +164,7 @@ impl Tracker {
         if end.holders {
             self.samples.holders = std::mem::take(&mut survey.holders);
             self.samples.looked = true;
+            self.samples.complete = end.holders_complete;
         }
         if listed(TcpState::CloseWait) {
             self.samples.sockets.clear();
@@ -164,8 +172,11 @@ impl Tracker {
         }
         self.samples.ends.clear();
         if self.session.attach == Attach::Tracepoint {
-            let ends = |(key, known): (&Key, &Connection)| ((known.local, known.peer), *key);
-            survey.by_ends = self.table.iter().map(ends).collect();
+            for (key, known) in &self.table {
+                // The same ends in two namespaces are two connections, and nobody can tell which is which.
+                let known = survey.by_ends.entry((known.local, known.peer));
+                known.and_modify(|key| *key = None).or_insert(Some(*key));
+            }
         }
         // Listeners first, so that connections find theirs.
         let (rows, survey) = (std::mem::take(&mut survey.rows), survey);
@@ -174,23 +185,24 @@ impl Tracker {
         for (time, row) in listening.into_iter().chain(others) {
             self.merge(row, *time, &survey, end, output);
         }
-        if whole {
-            self.bury_unlisted(&rows, &survey, end);
-        }
+        // Where there are more sockets than room, no later survey can tell more.
+        let certain = whole && (survey.truncated || self.bury_unlisted(&rows, &survey, end));
+        self.balance.surveyed(certain);
         if listed(TcpState::NewSynReceived) {
-            self.requests_listed(&rows, &survey);
+            self.requests_listed(&rows, &survey, &end.namespaces);
         }
     }
 
-    fn requests_listed(&mut self, rows: &[(Timestamp, SocketRow)], survey: &Survey) {
+    fn requests_listed(&mut self, rows: &[(Timestamp, SocketRow)], survey: &Survey, namespaces: &[u32]) {
         self.samples.requests = true;
-        for request in self.requests.listed(rows.iter().map(|(_, row)| row)) {
+        for request in self.requests.listed(rows.iter().map(|(_, row)| row), namespaces) {
             if let Some(listener) = self.listener_of(&request) {
                 self.tally.requested(listener, request.peer.address);
             }
         }
         let dead = if self.session.watches_requests() {
-            self.requests.died(&survey.requests, &survey.namespaces, self.now)
+            let home = |local, family| self.listeners.find_anywhere(local, family)?.0;
+            self.requests.died(&survey.requests, &survey.namespaces, self.now, home)
         } else {
             self.requests.departed(&survey.namespaces)
         };
@@ -231,7 +243,11 @@ impl Tracker {
             return;
         }
         // With the perf tracepoint a connection has no cookie.
-        let key = survey.by_ends.get(&(row.local, row.peer)).copied().unwrap_or(key);
+        let key = match survey.by_ends.get(&(row.local, row.peer)) {
+            Some(None) => return,
+            Some(Some(known)) => *known,
+            None => key,
+        };
         let age = survey::age(row);
         let closed = self.settings.closed;
         let room = self.table.len() < self.settings.max_connections;
@@ -310,19 +326,20 @@ impl Tracker {
         }
     }
 
-    /// Removes connections that should have been listed and were not: their end was lost.
-    fn bury_unlisted(&mut self, rows: &[(Timestamp, SocketRow)], survey: &Survey, end: &SurveyEnd) {
+    /// Takes out of the table what two whole surveys in a row have not listed. Once is not enough: the kernel makes its
+    /// list in steps, between which a place in it may shift (`inet_diag_dump_icsk`, `net/ipv4/inet_diag.c`). Returns whether
+    /// nothing awaits a second look.
+    fn bury_unlisted(&mut self, rows: &[(Timestamp, SocketRow)], survey: &Survey, end: &SurveyEnd) -> bool {
         let listed: FxHashSet<_> = rows.iter().map(|(_, row)| row.cookie).collect();
-        let dead: Vec<_> = self
-            .table
-            .iter()
-            .filter(|(_, connection)| {
-                connection.last < survey.begin
-                    && connection.netns.is_some_and(|netns| end.namespaces.contains(&netns))
-                    && connection.cookie.is_some_and(|cookie| !listed.contains(&cookie))
-            })
-            .map(|(key, _)| *key)
-            .collect();
+        let before = std::mem::take(&mut self.samples.unlisted);
+        let unlisted = self.table.iter().filter(|(_, connection)| {
+            connection.last < survey.begin
+                && connection.netns.is_some_and(|netns| end.namespaces.contains(&netns))
+                && connection.cookie.is_some_and(|cookie| !listed.contains(&cookie))
+        });
+        let (dead, unlisted): (Vec<_>, _) =
+            unlisted.map(|(key, _)| *key).partition(|key| before.contains(key));
+        self.samples.unlisted = unlisted.into_iter().collect();
         for key in dead {
             let Some(mut connection) = self.table.remove(&key) else { continue };
             if connection.state == TcpState::Listen {
@@ -332,6 +349,7 @@ impl Tracker {
             self.held.take(key);
             self.balance.repaired();
         }
+        self.samples.unlisted.is_empty()
     }
 }
 
@@ -363,6 +381,9 @@ fn choose(
     let held_by = |pid: u32| holders.iter().any(|holder| holder.pid == pid);
     if let Some(owner) = connection.owner
         && held_by(owner.process.pid)
+        && processes
+            .get(&owner.process.pid)
+            .is_none_or(|process| owner.process.start_ns.is_none() || process.id == owner.process)
     {
         let source = if connection.is_provisional() { OwnerSource::Fd } else { owner.source };
         return Some(Owner { source, ..owner });
@@ -377,9 +398,15 @@ fn choose(
 impl Tracker {
     /// Whether the filters may want a request of these ends. Of its owner nothing is known but the listener's.
     pub(super) fn wants_request(&self, netns: Option<u32>, local: Endpoint, peer: Endpoint) -> bool {
-        use tcp_trace_common::filter::Subject;
+        use tcp_trace_common::filter::{Filter, Subject};
         let (local_addr, peer_addr) = (local.wire_address(), peer.wire_address());
-        let owner = self.listeners.find_at(netns, local).and_then(|parent| parent.owner);
+        let listener = self.listeners.find_at(netns, local);
+        // Its process or cgroup is asked for, and nobody knows that this is it: the kernel's filter keeps others away.
+        let asked = |filter: &Filter| filter.pid != 0 || filter.cgroup_ids.iter().any(|id| *id != 0);
+        if listener.is_none() && self.filters.iter().any(asked) {
+            return false;
+        }
+        let owner = listener.and_then(|listener| listener.owner);
         self.filters.iter().all(|filter| {
             filter.judge(&Subject {
                 old: TcpState::NewSynReceived.number(),

@@ -187,6 +187,7 @@ impl Run {
 pub(crate) fn session() -> Session {
     Session {
         program: "0.1.0".to_owned(),
+        pid: None,
         host: Host { name: "host".to_owned(), kernel: "6.18.0".to_owned(), boot_id: None },
         anchor: ClockAnchor {
             monotonic_ns: dsl::BASE,

@@ -215,6 +215,7 @@ pub(crate) fn end(line: &str) -> SurveyEnd {
         states: Vec::new(),
         namespaces: Vec::new(),
         holders: false,
+        holders_complete: true,
         problems: Vec::new(),
     };
     for attribute in rest.split_whitespace() {

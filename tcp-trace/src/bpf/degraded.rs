@@ -49,3 +49,14 @@ pub(super) fn no_holders(reason: &str) -> Degradation {
         remedy: Some("a kernel of 5.8 or later with CONFIG_DEBUG_INFO_BTF".into()),
     }
 }
+
+/// Processes are known by one number here and by another to the kernel's programs.
+pub(super) fn no_processes() -> Degradation {
+    Degradation {
+        feature: "processes".into(),
+        reason: "this is a pid namespace of its own; so only its processes can be looked at, under numbers other than \
+                 the kernel programs report, and sockets that existed before have owners among these only"
+            .into(),
+        remedy: Some("the host's pid namespace (podman or docker: --pid=host; Kubernetes: hostPID)".into()),
+    }
+}

@@ -31,7 +31,7 @@ use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::{
     cgroup,
-    degraded::{no_cookies, no_half_open, no_holders, no_tp_btf},
+    degraded::{no_cookies, no_half_open, no_holders, no_processes, no_tp_btf},
     holders::Holders,
     loading::{Ground, KERNEL_BTF, MAIN, OBJECT, load, load_failure, load_main, program, read_offsets},
     optional,
@@ -327,6 +327,10 @@ fn finish(
     let requests = watched.then(|| take(&mut object, "REQUESTS")).transpose()?;
     let requests = requests.as_ref().map(Requests::new).transpose()?;
     let holders = match holders {
+        _ if !host::sees_all_processes() => {
+            degradations.push(no_processes());
+            None
+        }
         Ok(holders) => {
             programs.push("holders".to_owned());
             Some(holders)

@@ -57,7 +57,7 @@ pub(super) enum Command {
     /// Records from elsewhere, to stand in the stream.
     Deliver(Batch),
     /// The same, behind every transition that has happened by now.
-    DeliverAfter(Batch),
+    DeliverAfter(Vec<Batch>),
     /// The end.
     Stop,
 }
@@ -74,6 +74,7 @@ pub fn start(options: &bpf::Options, filter: FilterSpec) -> anyhow::Result<Live>
     let mut attached = bpf::attach(options)?;
     let session = Session {
         program: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: host::sees_all_processes().then(std::process::id),
         host: host::host(),
         anchor: host::clock_anchor(),
         started: attached.started,
@@ -131,6 +132,11 @@ impl Live {
     pub fn stop(&self) {
         self.lookout.order(Order::Stop);
     }
+
+    /// Detaches without waiting for the last survey. Returns whether the drain thread will hear of it.
+    pub fn stop_now(&self) -> bool {
+        self.lookout.stop_draining()
+    }
 }
 
 fn drain_thread(
@@ -183,10 +189,7 @@ impl Drain {
                 None => self.drain().await,
                 Some(Command::ReadCounters) => self.read_counters().await?,
                 Some(Command::Deliver(batch)) => self.deliver(batch).await,
-                Some(Command::DeliverAfter(batch)) => match self.settle().await {
-                    Ok(()) => self.deliver(batch).await,
-                    gone => gone,
-                },
+                Some(Command::DeliverAfter(batches)) => self.deliver_after(batches).await,
                 Some(Command::Stop) => {
                     let _ = self.finish().await?;
                     return Ok(());
@@ -241,6 +244,16 @@ impl Drain {
             self.drain_through_grace().await?;
         }
         self.drain().await
+    }
+
+    async fn deliver_after(&mut self, batches: Vec<Batch>) -> Result<(), Gone> {
+        self.settle().await?;
+        for batch in batches {
+            // The ring buffer fills meanwhile.
+            self.drain().await?;
+            self.deliver(batch).await?;
+        }
+        Ok(())
     }
 
     async fn deliver(&mut self, batch: Batch) -> Result<(), Gone> {

@@ -21,10 +21,11 @@ const LISTS: usize = 64;
 pub(super) struct Lookout {
     orders: mpsc::Sender<Order>,
     processes: mpsc::Sender<Vec<ProcessId>>,
+    commands: mpsc::Sender<Command>,
 }
 
-/// What the surveyor is to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the surveyor is to do. Of several that wait the greatest covers the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Order {
     /// A survey, and a reading of the counters behind it.
     Survey(Scope),
@@ -39,8 +40,9 @@ impl Lookout {
         let sender = commands.clone();
         spawn("tcp-trace-survey", move || survey(surveyor, receiver, &sender))?;
         let (processes, receiver) = mpsc::channel(LISTS);
-        spawn("tcp-trace-look", move || look(receiver, &commands))?;
-        Ok(Self { orders, processes })
+        let sender = commands.clone();
+        spawn("tcp-trace-look", move || look(receiver, &sender))?;
+        Ok(Self { orders, processes, commands })
     }
 
     /// Gives an order.
@@ -49,6 +51,11 @@ impl Lookout {
         if order == Order::Stop || self.orders.capacity() > 1 {
             let _ = self.orders.try_send(order);
         }
+    }
+
+    /// Ends the drain thread, whatever the surveyor is at. Returns whether there was room for the command.
+    pub(super) fn stop_draining(&self) -> bool {
+        self.commands.try_send(Command::Stop).is_ok()
     }
 
     /// Asks who these processes are. When too many come at a time some stay unknown beyond their names.
@@ -66,7 +73,10 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()>
 
 /// Until there is an end, or nobody is left to listen.
 fn survey(mut surveyor: Surveyor, mut orders: mpsc::Receiver<Order>, commands: &mpsc::Sender<Command>) {
-    while let Some(order) = orders.blocking_recv() {
+    while let Some(mut order) = orders.blocking_recv() {
+        while let Ok(another) = orders.try_recv() {
+            order = order.max(another);
+        }
         let (scope, last) = match order {
             Order::Survey(scope) => (scope, false),
             Order::Stop => (Scope::Report, true),

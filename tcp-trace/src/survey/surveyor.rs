@@ -25,18 +25,22 @@ use crate::{bpf, host, source::Batch};
 
 /// Rows of one record.
 const ROWS: usize = 4096;
+/// Processes of one record: some hundred bytes each, at most 8 KiB.
+const PROCESSES: usize = 256;
+/// A batch is full when it is this long.
+const BATCH_BYTES: usize = 1 << 20;
 /// Problems told of per survey.
 const PROBLEMS: usize = 16;
 
-/// What a survey is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a survey is for; each looks at more than the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
-    /// Everything: at the start, and after a loss.
-    All,
-    /// What a report needs.
-    Report,
     /// Half-open requests, and only if there are any.
     Requests,
+    /// What a report needs.
+    Report,
+    /// Everything: at the start, and after a loss.
+    All,
 }
 
 /// Whoever looks, with what it has found out before.
@@ -52,6 +56,8 @@ pub struct Surveyor {
     pub netns: Option<u32>,
     /// The way into that namespace, where only a descriptor keeps it.
     door: Option<File>,
+    /// Every process of the host is visible.
+    everyone: bool,
     containers: Containers,
     /// Requests of the map that were not listed by the last survey.
     unlisted: FxHashSet<u64>,
@@ -67,6 +73,13 @@ struct Found {
     /// Those that were listed whole.
     complete: Vec<u32>,
     problems: Vec<String>,
+}
+
+/// Who holds the sockets.
+struct Held {
+    holders: Vec<Holder>,
+    /// Every process could be looked at.
+    complete: bool,
 }
 
 impl Scope {
@@ -102,6 +115,7 @@ impl Surveyor {
             started,
             netns,
             door: None,
+            everyone: host::sees_all_processes(),
             containers,
             unlisted: FxHashSet::default(),
         }
@@ -130,13 +144,16 @@ impl Surveyor {
 
     /// Looks. The records are to be sent after every transition up to now.
     #[must_use]
-    pub fn look(&mut self, scope: Scope, begin: Timestamp, last: bool) -> Batch {
+    pub fn look(&mut self, scope: Scope, begin: Timestamp, last: bool) -> Vec<Batch> {
         let before = self.pending();
         let mut found = Found::default();
-        // Nothing is half-open, and nothing else is asked for.
-        if scope != Scope::Requests || !before.is_empty() || self.requests.is_none() {
+        // Unless nothing is half-open, and nothing else is asked for.
+        let states = if scope != Scope::Requests || !before.is_empty() || self.requests.is_none() {
             self.dump(scope, &mut found);
-        }
+            scope.states().numbers()
+        } else {
+            Vec::new()
+        };
         let mut dead = self.dead(&before, &found.rows, begin);
         if last && !self.unlisted.is_empty() {
             // There is no later survey to confirm by that a request is gone.
@@ -144,37 +161,46 @@ impl Surveyor {
             self.dump(Scope::Requests, &mut again);
             dead.extend(self.dead(&before, &again.rows, begin));
         }
-        let (holders, facts) = match scope {
-            Scope::Requests => (None, Facts { namespaces: found.namespaces.clone(), ..Facts::default() }),
-            Scope::All | Scope::Report => self.people(&mut found, begin),
-        };
-        let mut batch = Batch::default();
-        let mut start = 0;
-        for (end, time) in &found.read {
-            for rows in found.rows.get(start..*end).unwrap_or_default().chunks(ROWS) {
-                batch.push(kind::SOCKETS, &encode_sockets(*time, rows));
+        let (held, facts) = match scope {
+            Scope::Requests => (None, Facts::default()),
+            Scope::All | Scope::Report => {
+                let (held, facts) = self.people(&mut found, begin);
+                (Some(held), facts)
             }
-            start = *end;
-        }
-        for holders in holders.iter().flat_map(|holders| holders.chunks(ROWS)) {
-            batch.push(kind::HOLDERS, &encode_holders(holders));
-        }
-        if !dead.is_empty() {
-            batch.push(kind::REQUESTS, &encode_requests(&dead));
-        }
-        if facts != Facts::default() {
-            push_json(&mut batch, kind::FACTS, &facts);
-        }
+        };
         found.problems.truncate(PROBLEMS);
         let end = SurveyEnd {
             time: host::monotonic(),
-            states: scope.states().numbers(),
+            states,
             namespaces: found.complete,
-            holders: holders.is_some(),
+            holders: held.is_some(),
+            holders_complete: held.as_ref().is_some_and(|held| held.complete),
             problems: found.problems,
         };
-        push_json(&mut batch, kind::SURVEY_END, &end);
-        batch
+        let mut batches = Batches::default();
+        let mut start = 0;
+        for (end, time) in found.read {
+            for rows in found.rows.get(start..end).unwrap_or_default().chunks(ROWS) {
+                batches.next().push(kind::SOCKETS, &encode_sockets(time, rows));
+            }
+            start = end;
+        }
+        for holders in held.iter().flat_map(|held| held.holders.chunks(ROWS)) {
+            batches.next().push(kind::HOLDERS, &encode_holders(holders));
+        }
+        for requests in dead.chunks(ROWS) {
+            batches.next().push(kind::REQUESTS, &encode_requests(requests));
+        }
+        for processes in facts.processes.chunks(PROCESSES) {
+            let facts = Facts { processes: processes.to_vec(), ..Facts::default() };
+            push_json(batches.next(), kind::FACTS, &facts);
+        }
+        let facts = Facts { namespaces: found.namespaces, processes: Vec::new(), ..facts };
+        if facts != Facts::default() {
+            push_json(batches.next(), kind::FACTS, &facts);
+        }
+        push_json(batches.next(), kind::SURVEY_END, &end);
+        batches.0
     }
 
     /// Facts of single processes, as a record of their own; empty if all of them have gone.
@@ -264,12 +290,12 @@ impl Surveyor {
     }
 
     /// Who holds the sockets, and who those are.
-    fn people(&mut self, found: &mut Found, begin: Timestamp) -> (Option<Vec<Holder>>, Facts) {
+    fn people(&mut self, found: &mut Found, begin: Timestamp) -> (Held, Facts) {
         let wanted: FxHashSet<u32> = found.rows.iter().filter_map(|row| row.inode).collect();
-        let holders = self.find_holders(&wanted, &mut found.problems);
-        let pids: BTreeSet<u32> = holders.iter().map(|holder| holder.pid).collect();
+        let held = self.find_holders(&wanted, &mut found.problems);
+        let pids: BTreeSet<u32> = held.holders.iter().map(|holder| holder.pid).collect();
         let anchor = host::clock_anchor();
-        let mut facts = Facts { namespaces: found.namespaces.clone(), ..Facts::default() };
+        let mut facts = Facts::default();
         for pid in pids {
             // A process that began after the look at the descriptors has only inherited the pid.
             let old = |process: &ProcessFacts| {
@@ -283,25 +309,41 @@ impl Surveyor {
                 facts.cgroups.push((id, path, container));
             }
         }
-        (Some(holders), facts)
+        (held, facts)
     }
 
-    fn find_holders(&self, wanted: &FxHashSet<u32>, problems: &mut Vec<String>) -> Vec<Holder> {
+    fn find_holders(&self, wanted: &FxHashSet<u32>, problems: &mut Vec<String>) -> Held {
         if wanted.is_empty() {
-            return Vec::new();
+            return Held { holders: Vec::new(), complete: true };
         }
         if let Some(holders) = &self.holders {
             match holders.read() {
                 Ok(mut all) => {
                     all.retain(|holder| wanted.contains(&holder.inode));
-                    return all;
+                    return Held { holders: all, complete: self.everyone };
                 }
                 Err(error) => log::info!("looking at /proc for holders instead: {error:#}"),
             }
         }
         let (holders, found) = holders::scan(Some(wanted));
+        let complete = self.everyone && found.is_empty();
         problems.extend(found);
-        holders
+        Held { holders, complete }
+    }
+}
+
+/// What a survey comes to, in pieces: a recording is read block by block, and a host can have a million sockets.
+#[derive(Default)]
+struct Batches(Vec<Batch>);
+
+impl Batches {
+    /// Where the next record goes.
+    fn next(&mut self) -> &mut Batch {
+        if self.0.last().is_none_or(|last| last.as_bytes().len() >= BATCH_BYTES) {
+            self.0.push(Batch::default());
+        }
+        let last = self.0.len() - 1;
+        &mut self.0[last]
     }
 }
 

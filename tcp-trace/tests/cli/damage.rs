@@ -240,6 +240,7 @@ fn surveys_of_any_bytes_give_valid_output_and_no_panic() {
             time: Timestamp(tape.now),
             states: (0..16).collect(),
             namespaces: vec![NETNS],
+            holders_complete: true,
             holders: true,
             problems: Vec::new(),
         };

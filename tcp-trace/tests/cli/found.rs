@@ -6,7 +6,8 @@ use tcp_trace_core::survey::{ContainerFacts, Facts, ProcessFacts, Runtime, Socke
 use crate::{
     incident::{NGINX, ORDERS, SHOP, WORKER},
     look::{
-        self, ALL, Look, REPORT, close_wait, container, dead, listener, namespace, process, row, time_wait,
+        self, ALL, Look, REPORT, REQUESTS, close_wait, container, dead, listener, namespace, process, row,
+        time_wait,
     },
     tape::{MS, SECOND, Tape},
 };
@@ -26,6 +27,9 @@ const COUNTERS: SocketCounters = SocketCounters {
     attempt_fails: 59,
 };
 
+const DYING: [(u64, &str); 3] =
+    [(510, "198.18.7.41:1024"), (511, "198.18.8.42:1024"), (512, "198.18.8.43:1024")];
+
 /// Two connections that leaked long before, the listener that they came in on, and two that will end.
 pub(crate) fn at_start(tape: &mut Tape) {
     let mut look = Look::default();
@@ -35,6 +39,16 @@ pub(crate) fn at_start(tape: &mut Tape) {
     let namespaces = vec![namespace(COUNTERS)];
     look.facts = Facts { processes: vec![orders_api()], namespaces, ..Facts::default() };
     look.record(tape, ALL);
+}
+
+/// Requests that will have died by the end: one before any timer could have ended it.
+pub(crate) fn meanwhile(tape: &mut Tape) {
+    let mut look = Look::default();
+    for (cookie, peer) in DYING {
+        look.socket(look::request(cookie, "10.0.0.4:443", peer), &[]);
+    }
+    look.facts = Facts { namespaces: vec![namespace(COUNTERS)], ..Facts::default() };
+    look.record(tape, REQUESTS);
 }
 
 /// What is wrong by now.
@@ -111,14 +125,15 @@ fn java(look: &mut Look) {
     }
 }
 
-/// Three requests that are live, and two that have died: one before any timer could have ended it.
+/// Three requests that are live, and three that have died.
 fn half_open(look: &mut Look, tape: &Tape) {
     for number in 0..3 {
         let peer = format!("198.18.7.{}:1024", 30 + number);
         look.socket(look::request(500 + number, "10.0.0.4:443", &peer), &[]);
     }
-    look.dead.push(dead(tape, 510, 600 * MS, "10.0.0.4:443", "198.18.7.41:1024"));
-    look.dead.push(dead(tape, 511, 8 * SECOND, "10.0.0.4:443", "198.18.8.42:1024"));
+    for ((cookie, peer), ago) in DYING.into_iter().zip([2_500 * MS, 8 * SECOND, 9 * SECOND]) {
+        look.dead.push(dead(tape, cookie, ago, "10.0.0.4:443", peer));
+    }
 }
 
 /// Time-wait sockets: those of connections that were seen, an orphan, and forty from before the start.

@@ -61,7 +61,9 @@ pub(crate) fn recording() -> Vec<u8> {
     tape.lose(ESTABLISHED, CLOSE_WAIT, 3);
     tape.miss(1);
     tape.read_counters();
-    tape.wait(5 * SECOND);
+    tape.wait(3 * SECOND);
+    found::meanwhile(&mut tape);
+    tape.wait(2 * SECOND);
     found::at_end(&mut tape);
     tape.end()
 }

@@ -22,6 +22,8 @@ use crate::tape::{MS, NETNS, Process, Tape, parse, start};
 pub(crate) const ALL: &[u8] = &[1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12];
 /// Those that a survey for a report lists.
 pub(crate) const REPORT: &[u8] = &[6, 8, 10, 12];
+/// The half-open requests.
+pub(crate) const REQUESTS: &[u8] = &[12];
 
 /// What a survey finds.
 #[derive(Debug, Default)]
@@ -45,7 +47,11 @@ impl Look {
     /// Puts the survey on the tape.
     pub(crate) fn record(self, tape: &mut Tape, states: &[u8]) {
         let Self { rows, holders, dead, facts } = self;
-        let scope = if states == ALL { scope::ALL } else { scope::REPORT };
+        let scope = match states {
+            ALL => scope::ALL,
+            REQUESTS => scope::REQUESTS,
+            _ => scope::REPORT,
+        };
         let begin = SurveyBegin { time: Timestamp(tape.now), scope: scope.into() };
         tape.push(kind::SURVEY_BEGIN, &json(&begin));
         tape.wait(3 * MS);
@@ -59,8 +65,9 @@ impl Look {
             time: Timestamp(tape.now),
             states: states.to_vec(),
             namespaces: vec![NETNS],
-            holders: true,
-            problems: vec!["/proc/4711/fd: Permission denied".into()],
+            holders: states != REQUESTS,
+            holders_complete: states != REQUESTS,
+            problems: vec!["namespace 4026532177: Permission denied".into()],
         };
         tape.push(kind::SURVEY_END, &json(&end));
     }

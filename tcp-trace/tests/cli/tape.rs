@@ -30,6 +30,7 @@ pub(crate) const NETNS: u32 = 4_026_531_840;
 pub(crate) fn session() -> Session {
     Session {
         program: "0.1.0".into(),
+        pid: None,
         host: Host {
             name: "shop-1".into(),
             kernel: "6.12.57".into(),

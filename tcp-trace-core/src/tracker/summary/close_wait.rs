@@ -116,6 +116,7 @@ fn owner_state(tracker: &Tracker, sample: &Sample) -> Option<OwnerState> {
     let holders = tracker.samples.holders(sample)?;
     let mut pids = holders.iter().map(|holder| holder.pid);
     Some(match pids.next() {
+        None if !tracker.samples.complete => return None,
         None => OwnerState::InFlight,
         Some(first) if pids.all(|pid| pid == first) => OwnerState::Held,
         Some(_) => OwnerState::Shared,

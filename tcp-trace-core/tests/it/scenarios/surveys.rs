@@ -104,11 +104,35 @@ fn what_lost_events_left_behind_is_repaired_and_counted() {
         survey +10ms
         row CLOSE_WAIT ck=2 ns=1 inode=12 rq=1 lastack=5 10.0.0.1:4000>10.0.0.9:80
         surveyed +20ms all ns=1
+        report live loss
+        survey +22ms
+        row CLOSE_WAIT ck=2 ns=1 inode=12 rq=1 lastack=5 10.0.0.1:4000>10.0.0.9:80
+        surveyed +25ms all ns=1
         end +30ms
         report live loss",
         "
+        live: EST=1 CLOSE_WAIT=1
+        loss: 6 = 4 + 0 + 2 balanced repaired=1
         live: CLOSE_WAIT=1
-        loss: 6 = 4 + 0 + 2 balanced repaired=2",
+        loss: 0 = 0 + 0 + 0 balanced repaired=1",
+    );
+}
+
+#[test]
+fn one_list_may_have_missed_a_socket() {
+    check_report(
+        "
+        +0ms CLOSE>SYN_SENT ck=2 10.0.0.1:0>10.0.0.9:80    ns=1 task=100:client
+        +1ms SYN_SENT>EST   ck=2 10.0.0.1:4000>10.0.0.9:80 ns=1
+        survey +10ms
+        surveyed +20ms all ns=1
+        survey +22ms
+        row EST ck=2 ns=1 inode=12 10.0.0.1:4000>10.0.0.9:80
+        surveyed +25ms all ns=1
+        survey +32ms
+        surveyed +35ms all ns=1
+        report live",
+        "live: EST=1",
     );
 }
 
