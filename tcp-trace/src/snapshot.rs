@@ -122,7 +122,11 @@ fn gather(selection: &Selection, found: Namespaces, mut containers: Containers) 
         return Err(Unsupported(format!("no socket can be listed: {}", reasons.join("; "))).into());
     }
     let looked = host::clock_anchor().boottime_ns;
-    let (holders, problems) = look_for_holders(&mut visit.rows, &found.all, states)?;
+    let (holders, mut problems) = look_for_holders(&mut visit.rows, &found.all, states)?;
+    if !host::sees_all_processes() {
+        problems
+            .push("only the processes of this pid namespace can be seen; run it in the host's".to_owned());
+    }
     let facts = Facts {
         processes: facts_of(&holders, &found.all, looked, &mut containers),
         cgroups: cgroups(&visit.rows, &mut containers),

@@ -104,8 +104,7 @@ impl Requests {
         if let Some(cookie) = cookie {
             self.sent.remove(cookie);
             // Its timer takes it off the kernel's list before it tells: a survey in between has missed it already.
-            let generations = self.live.iter_mut().chain(&mut self.departed);
-            counted = generations.map(|live| live.remove(cookie)).any(|request| request.is_some());
+            counted = self.forget(*cookie);
             if self.buried.len() < self.max {
                 self.buried.insert(*cookie);
             }
@@ -123,7 +122,14 @@ impl Requests {
     pub(super) fn completed(&mut self, cookie: Option<NonZeroU64>) -> bool {
         let Some(cookie) = cookie else { return false };
         self.sent.remove(&cookie);
-        self.live.as_mut().is_some_and(|live| live.remove(&cookie).is_some())
+        self.forget(cookie)
+    }
+
+    /// Takes a request from wherever a survey has put it; returns whether one has.
+    fn forget(&mut self, cookie: NonZeroU64) -> bool {
+        let generations = self.live.iter_mut().chain(&mut self.departed);
+        // In all of them.
+        generations.filter_map(|requests| requests.remove(&cookie)).count() > 0
     }
 
     /// A survey has listed the live ones. Returns those that were not live at the last one.
@@ -141,7 +147,11 @@ impl Requests {
         for row in rows.filter(|row| row.state == TcpState::NewSynReceived).take(self.max) {
             let SocketRow { netns, local, peer, family, .. } = *row;
             let request = Live { netns: Some(netns), local, peer, family };
-            if live.insert(row.cookie, request).is_none() && before.remove(&row.cookie).is_none() {
+            let known = live.insert(row.cookie, request).is_some()
+                | before.remove(&row.cookie).is_some()
+                // A list may miss one that the next has again.
+                | self.departed.iter_mut().any(|departed| departed.remove(&row.cookie).is_some());
+            if !known {
                 new.push(request);
             }
         }

@@ -72,6 +72,7 @@ pub(crate) fn part(report: &Report, part: &str) -> String {
         "states" => states(report),
         "live" => live(report),
         "half_open" => half_open(&report.half_open),
+        "prefixes" => prefixes(&report.half_open.listeners),
         "listeners" => listeners(&report.half_open.listeners),
         "connect" => connect(&report.connect),
         "close_wait" => close_wait(&report.close_wait),
@@ -209,6 +210,14 @@ fn listeners(listeners: &[Listener]) -> String {
             let _ = write!(text, " {cause:?}");
         }
         text.push('\n');
+    }
+    text
+}
+
+fn prefixes(listeners: &[Listener]) -> String {
+    let mut text = String::new();
+    for (listener, row) in listeners.iter().flat_map(|l| l.prefixes.iter().map(move |row| (l, row))) {
+        let _ = writeln!(text, "prefix {}: {} of {}", row.prefix, row.requests, or_none(listener.local));
     }
     text
 }

@@ -58,7 +58,7 @@ const STREAM_EXAMPLES: &str = "Examples:
   tcp-trace stream --from incident.tctrace";
 
 const REPORT_EXAMPLES: &str = "Examples:
-  tcp-trace report                    gather until Ctrl-C
+  tcp-trace report                    gather until Ctrl-C (twice: at once)
   tcp-trace report --interval 5s      a report every five seconds
   tcp-trace report --duration 1m --json > report.json
   tcp-trace report --close-wait-after 1m --container web";

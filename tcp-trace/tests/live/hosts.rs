@@ -13,7 +13,7 @@ use crate::{Test, tracer::Tracer};
 
 pub(crate) const TESTS: &[(&str, Test)] = &[
     ("sigkill_leaves_nothing_behind", sigkill_leaves_nothing_behind),
-    ("sigterm_ends_with_a_summary", sigterm_ends_with_a_summary),
+    ("signals_end_with_a_summary", signals_end_with_a_summary),
     ("no_mount_is_changed", no_mount_is_changed),
     ("this_kernels_layout_is_found", this_kernels_layout_is_found),
 ];
@@ -49,13 +49,19 @@ fn sigkill_leaves_nothing_behind() {
     }
 }
 
-fn sigterm_ends_with_a_summary() {
-    let tracer = Tracer::start(&["report", "--json"]);
-    tracer.signal(Signal::TERM);
-    let output = tracer.wait();
-    assert!(output.status.success());
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(report["loss"]["balanced"], true);
+fn signals_end_with_a_summary() {
+    // The second one does not wait for the last look at the sockets, if that is not over yet.
+    for signals in [&[Signal::TERM][..], &[Signal::INT, Signal::TERM], &[Signal::INT; 3]] {
+        let tracer = Tracer::start(&["report", "--json"]);
+        for signal in signals {
+            tracer.signal(*signal);
+            thread::sleep(Duration::from_millis(2));
+        }
+        let output = tracer.wait();
+        assert!(output.status.success(), "{signals:?}");
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["loss"]["balanced"], true, "{signals:?}");
+    }
 }
 
 fn no_mount_is_changed() {

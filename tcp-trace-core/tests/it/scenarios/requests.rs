@@ -63,6 +63,26 @@ fn as_many_resets_as_deaths_were_resets_and_fewer_leave_it_open() {
 }
 
 #[test]
+fn one_that_a_list_has_missed_is_the_same_when_it_is_listed_again() {
+    check_report(
+        &format!(
+            "session half_open
+            {LISTENER}
+            survey +500ms
+            row NEW_SYN_RECV ck=2 ns=1 10.0.0.1:80>10.0.0.2:4000
+            surveyed +501ms requests ns=1
+            survey +1000ms
+            surveyed +1001ms requests ns=1
+            survey +1500ms
+            row NEW_SYN_RECV ck=2 ns=1 10.0.0.1:80>10.0.0.2:4000
+            surveyed +1501ms requests ns=1
+            report prefixes"
+        ),
+        "prefix 10.0.0.0/24: 1 of 0.0.0.0:80",
+    );
+}
+
+#[test]
 fn one_that_is_too_young_for_its_timer_was_dropped() {
     let young = BOTH.replace("queued=+400ms", "queued=+1500ms");
     check_report(&two(&young, 0), "half_open: 0 unknown=0 cookies=0 expired=0 reset=2 dead=0 live=0");
