@@ -22,7 +22,8 @@ pub const fn pair(slot: usize) -> (u8, u8) {
     (((slot >> 4) & 0xf) as u8, (slot & 0xf) as u8)
 }
 
-/// One CPU's counters. Always: `seen = emitted + filtered + lost`, slot by slot and in all.
+/// One CPU's counters. Always, slot by slot and in all: `seen = emitted + filtered + lost + aggregated`, and what was
+/// aggregated is in the rows of [`crate::aggregate`] or in `unaggregated`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Counters {
@@ -32,6 +33,8 @@ pub struct Counters {
     pub filtered: [u64; TRANSITIONS],
     /// Wanted, but the ring buffer had no room.
     pub lost: [u64; TRANSITIONS],
+    /// To be aggregated, but the map of rows had no room: counted here and in no row.
+    pub unaggregated: [u64; TRANSITIONS],
     /// Written into the ring buffer; also decides when to wake the reader.
     pub emitted: u64,
     /// Seen by `set_state_nested`, because the kernel skipped `set_state` (see [`crate::nesting`]).
@@ -46,6 +49,7 @@ impl Counters {
         seen: [0; TRANSITIONS],
         filtered: [0; TRANSITIONS],
         lost: [0; TRANSITIONS],
+        unaggregated: [0; TRANSITIONS],
         emitted: 0,
         rescued: 0,
         side_lost: 0,
@@ -53,9 +57,14 @@ impl Counters {
 
     /// Adds another CPU's counters.
     pub fn add(&mut self, other: &Self) {
-        let Self { seen, filtered, lost, emitted, rescued, side_lost } = other;
-        for (sums, terms) in [(&mut self.seen, seen), (&mut self.filtered, filtered), (&mut self.lost, lost)]
-        {
+        let Self { seen, filtered, lost, unaggregated, emitted, rescued, side_lost } = other;
+        let matrices = [
+            (&mut self.seen, seen),
+            (&mut self.filtered, filtered),
+            (&mut self.lost, lost),
+            (&mut self.unaggregated, unaggregated),
+        ];
+        for (sums, terms) in matrices {
             for (sum, term) in sums.iter_mut().zip(terms) {
                 *sum += term;
             }

@@ -68,6 +68,8 @@ pub mod flags {
     pub const REQUEST_BY_FENTRY: u32 = 1 << 13;
     /// `bytes_received`, `bytes_acked` and `unread` were read: at `… → CLOSE`, and of nothing but connections.
     pub const HAS_BYTES: u32 = 1 << 14;
+    /// The transition is counted in a row of [`crate::aggregate`]: this event only keeps live tables right.
+    pub const AGGREGATED: u32 = 1 << 15;
 }
 
 /// One call of the tracepoint `sock:inet_sock_set_state` for a TCP socket.

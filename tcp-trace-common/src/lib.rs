@@ -12,6 +12,7 @@
 #![warn(missing_docs)]
 
 pub mod address;
+pub mod aggregate;
 pub mod config;
 pub mod counters;
 pub mod event;
@@ -22,4 +23,4 @@ pub mod request;
 pub mod state;
 
 /// Version of the wire types below. A recording made with another version is refused, never guessed at.
-pub const WIRE_VERSION: u32 = 2;
+pub const WIRE_VERSION: u32 = 3;

@@ -16,6 +16,7 @@ use tcp_trace_common::{
 };
 
 use crate::{
+    aggregate,
     kernel::{Common, Task},
     maps::{COUNTERS, EVENTS, FILTER, REQUESTS, TAKEN, global},
 };
@@ -66,9 +67,14 @@ pub(crate) fn is_on(bit: u64) -> bool {
 /// Whether the filter wants a record that is not a transition.
 #[inline(always)]
 pub(crate) fn wanted(subject: &Subject<'_>) -> bool {
+    judge(subject) != Verdict::Reject
+}
+
+#[inline(always)]
+fn judge(subject: &Subject<'_>) -> Verdict {
     // SAFETY: `FILTER` is a read-only map value by the time this runs.
     let filter = unsafe { &*core::hint::black_box(&raw const FILTER) };
-    filter.judge(subject) != Verdict::Reject
+    filter.judge(subject)
 }
 
 /// Room for a record that is not a transition; without it, it is counted.
@@ -92,6 +98,7 @@ pub(crate) fn socket_use(how: u16, sk: Common, cookie: u64) -> bool {
         return false;
     }
     let leader = current.group_leader();
+    aggregate::note_user(if cookie == 0 { sk.address() } else { cookie }, current.tgid(), leader.start_ns());
     let Some(mut entry) = reserve_side::<SocketUse>() else { return true };
     let event = entry.as_mut_ptr();
     // SAFETY: `event` points to a reserved record of this type; the stores below fill every byte of it.
@@ -161,20 +168,30 @@ impl Transition {
         Some(Self { counters, slot })
     }
 
-    /// Whether the filter wants it, or cannot know yet. One that it does not want is counted.
+    /// Whether the filter wants it. One that it does not want is counted.
     #[inline(always)]
-    pub(crate) fn wanted(self, subject: &Subject<'_>) -> bool {
-        if wanted(subject) {
-            return true;
+    pub(crate) fn judge(self, subject: &Subject<'_>) -> Verdict {
+        let verdict = judge(subject);
+        if verdict == Verdict::Reject {
+            // SAFETY: as in `seen`.
+            bump(unsafe { &raw mut (*self.counters).filtered[self.slot] });
         }
-        // SAFETY: as in `seen`.
-        bump(unsafe { &raw mut (*self.counters).filtered[self.slot] });
-        false
+        verdict
     }
 
-    /// Room for the event; without it the transition is counted as lost.
+    /// There was no room for its row.
     #[inline(always)]
-    pub(crate) fn reserve(self) -> Option<RingBufEntry<StateChange>> {
+    pub(crate) fn unaggregated(self) {
+        // SAFETY: as in `seen`.
+        bump(unsafe { &raw mut (*self.counters).unaggregated[self.slot] });
+    }
+
+    /// Room for the event; without it the transition is counted as lost, or, if it is `aggregated`, the record.
+    #[inline(always)]
+    pub(crate) fn reserve(self, aggregated: bool) -> Option<RingBufEntry<StateChange>> {
+        if aggregated {
+            return reserve_side();
+        }
         let entry = EVENTS.reserve::<StateChange>(0);
         if entry.is_none() {
             // SAFETY: as in `seen`.
@@ -199,7 +216,7 @@ impl Transition {
 /// program in the middle of this one, and a load-add-store would lose a count then. `core` has no
 /// read-modify-write atomics for this target.
 #[inline(always)]
-fn bump(counter: *mut u64) {
+pub(crate) fn bump(counter: *mut u64) {
     // SAFETY: the callers pass pointers to aligned per-CPU map values, which only programs write.
     unsafe { asm!("lock *(u64 *)({} + 0) += {}", in(reg) counter, in(reg) 1_u64, options(nostack)) };
 }

@@ -2,9 +2,10 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{HashMap, LruHashMap, PerCpuArray, RingBuf},
+    maps::{HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use tcp_trace_common::{
+    aggregate::AggregateKey,
     config::{Offsets, Settings},
     counters::Counters,
     event::RequestChange,
@@ -17,7 +18,7 @@ use tcp_trace_common::{
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
-/// Exact counts: one entry of 6 KiB per possible CPU.
+/// Exact counts: one entry of 8 KiB per possible CPU.
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
 
@@ -70,6 +71,35 @@ pub(crate) struct Running {
 /// One entry of 104 bytes per possible CPU.
 #[map]
 pub(crate) static RUNNING: PerCpuArray<Running> = PerCpuArray::with_max_entries(1, 0);
+
+/// The mode word (`tcp_trace_common::aggregate::mode`): a map of its own, which user space writes at any time.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".data.mode")]
+pub(crate) static mut MODE: u64 = 0;
+
+/// Transitions by what they have in common, while they are aggregated. User space takes the rows out each second. 64 KiB
+/// per possible CPU, and about 1 MiB.
+#[map]
+pub(crate) static AGGREGATES: PerCpuHashMap<AggregateKey, u64> = PerCpuHashMap::with_max_entries(8192, 0);
+
+/// What is remembered of a socket while transitions are aggregated.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Since {
+    /// When it entered `state`.
+    pub(crate) at_ns: u64,
+    /// Its owner's, as in the rows.
+    pub(crate) process_start_ns: u64,
+    pub(crate) tgid: u32,
+    pub(crate) state: u32,
+    /// 1 if it came in on a listener.
+    pub(crate) passive: u64,
+}
+
+/// By cookie, or by address where a socket has none. No LRU: entries are written in place, which is safe only as long as
+/// nobody else can take one away; they leave at their socket's end, and all of them when aggregation ends. About 6 MiB.
+#[map]
+pub(crate) static SINCE: HashMap<u64, Since> = HashMap::with_max_entries(65_536, 0);
 
 /// Offsets into the running kernel's structs.
 #[unsafe(no_mangle)]

@@ -188,6 +188,9 @@ impl Tracker {
         // Where there are more sockets than room, no later survey can tell more.
         let certain = whole && (survey.truncated || self.bury_unlisted(&rows, &survey, end));
         self.balance.surveyed(certain);
+        if certain {
+            self.modes.surveyed();
+        }
         if listed(TcpState::NewSynReceived) {
             self.requests_listed(&rows, &survey, &end.namespaces);
         }
@@ -254,7 +257,9 @@ impl Tracker {
         match self.table.get_mut(&key) {
             Some(known) if known.last < survey.begin && known.state != row.state => {
                 known.repair(row, age, read);
-                self.balance.repaired();
+                if !self.modes.blurred {
+                    self.balance.repaired();
+                }
             }
             Some(known) => known.learn_age(row.state, age, read),
             None if room => {
@@ -347,7 +352,9 @@ impl Tracker {
             }
             self.tally.attribute(&mut connection);
             self.held.take(key);
-            self.balance.repaired();
+            if !self.modes.blurred {
+                self.balance.repaired();
+            }
         }
         self.samples.unlisted.is_empty()
     }

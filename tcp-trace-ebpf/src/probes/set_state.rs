@@ -7,14 +7,16 @@
 use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::btf_tracepoint, programs::BtfTracePointContext};
 use aya_log_ebpf::debug;
 use tcp_trace_common::{
+    aggregate::is_shown,
     event::{StateChange, flags, kind},
-    filter::Subject,
+    filter::{Subject, Verdict},
     nesting::live,
     request::{Request, source},
     state,
 };
 
 use crate::{
+    aggregate::{self, Facts},
     emit::{self, Transition},
     kernel::{Task, TcpSock, bytes},
     maps::{HELD, REQUESTS, TIME_WAITS, TimeWait, UNCLAIMED, global},
@@ -47,6 +49,7 @@ pub(super) fn record(ctx: &BtfTracePointContext, tcp: TcpSock, old: u8, new: u8)
     let (request_ns, request_flags) = take_request(cookie, old, new);
     let time_wait = take_time_wait(sk.address(), cookie, old, new);
     debug!(ctx, "set_state {} -> {} ports {} {}", old, new, local_port, peer_port);
+    let mut verdict = Verdict::Accept;
     if global!(SETTINGS.filtering) != 0 {
         let (local_addr, peer_addr) = (bytes(local_addr), bytes(peer_addr));
         let subject = Subject {
@@ -62,14 +65,27 @@ pub(super) fn record(ctx: &BtfTracePointContext, tcp: TcpSock, old: u8, new: u8)
             // The owner is not known here for certain, whoever runs now; user space decides.
             pid: 0,
         };
-        if !transition.wanted(&subject) {
+        verdict = transition.judge(&subject);
+        if verdict == Verdict::Reject {
             return None;
         }
     }
     let has_file = tcp.has_file();
     note_unclaimed(cookie, old, new, has_file);
-    note_held(cookie, new, has_file, tcp);
-    let mut entry = transition.reserve()?;
+    // What the filter cannot judge yet is sent as ever: a row could not be taken back.
+    let aggregated = verdict == Verdict::Accept && aggregate::is_on();
+    if aggregated {
+        let id = if cookie == 0 { sk.address() } else { cookie };
+        let flags = request_flags | time_wait | socket_flags(tcp);
+        let facts = Facts { tcp, old, new, id, netns, cgroup_id, local_port, has_file, request_ns, flags };
+        aggregate::count(transition, &facts);
+        if !is_shown(old, new) {
+            return Some(());
+        }
+    } else {
+        note_held(cookie, new, has_file, tcp);
+    }
+    let mut entry = transition.reserve(aggregated)?;
     let event = entry.as_mut_ptr();
     // SAFETY: `event` points to a reserved record of this type; the stores below fill every byte of it.
     unsafe {
@@ -89,6 +105,7 @@ pub(super) fn record(ctx: &BtfTracePointContext, tcp: TcpSock, old: u8, new: u8)
         (*event).reserved = 0;
         (*event).request_ns = request_ns;
         (*event).flags = flags::HAS_SOCK
+            | if aggregated { flags::AGGREGATED } else { 0 }
             | if has_file { 0 } else { flags::NO_FILE }
             | socket_flags(tcp)
             | time_wait

@@ -12,7 +12,7 @@ use aya_ebpf::{
 use tcp_trace_common::{
     address,
     event::{flags, kind},
-    filter::Subject,
+    filter::{Subject, Verdict},
     state,
 };
 
@@ -78,11 +78,11 @@ fn emit(record: *const Record) -> Option<()> {
             peer_addr: &peer_addr,
             pid: 0,
         };
-        if !transition.wanted(&subject) {
+        if transition.judge(&subject) == Verdict::Reject {
             return None;
         }
     }
-    let mut entry = transition.reserve()?;
+    let mut entry = transition.reserve(false)?;
     let event = entry.as_mut_ptr();
     // SAFETY: `event` points to a reserved record of this type; the stores fill every byte of it.
     unsafe {
