@@ -5,7 +5,10 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::state;
+use crate::{
+    counters::{TRANSITIONS, pair},
+    state,
+};
 
 /// Bits of the mode word, a global of the programs that user space writes.
 pub mod mode {
@@ -38,8 +41,62 @@ pub mod what {
     pub const ORPHAN: u8 = 8;
 }
 
-/// [`AggregateKey::bucket`] of a time that is not known, or does not exist.
-pub const NO_TIME: u8 = u8::MAX;
+/// Bits of [`CLASSES`]: what aggregation needs to know of a kind of transition.
+pub mod class {
+    /// `LISTEN → SYN_RECV`
+    pub const CHILD: u64 = 1 << 0;
+    /// `… → CLOSE`
+    pub const END: u64 = 1 << 1;
+    /// `SYN_RECV → …`
+    pub const HANDSHAKE: u64 = 1 << 2;
+    /// The end of a socket of which the kernel may keep the ends.
+    pub const LAST: u64 = 1 << 3;
+    /// It leaves a state in which the time counts.
+    pub const TIMED: u64 = 1 << 4;
+    /// `SYN_SENT → CLOSE`
+    pub const FAILED: u64 = 1 << 5;
+    /// `LISTEN → CLOSE`
+    pub const LISTENER: u64 = 1 << 6;
+    /// See [`super::is_shown`].
+    pub const SHOWN: u64 = 1 << 7;
+}
+
+/// Bits of [`class`] by `crate::counters::slot`.
+pub const CLASSES: [u8; TRANSITIONS] = {
+    let mut classes = [0; TRANSITIONS];
+    let mut index = 0;
+    while index < TRANSITIONS {
+        let (old, new) = pair(index);
+        classes[index] = classify(old, new) as u8;
+        index += 1;
+    }
+    classes
+};
+
+const fn classify(old: u8, new: u8) -> u64 {
+    let end = new == state::CLOSE;
+    let bits = [
+        (old == state::LISTEN && new == state::SYN_RECV, class::CHILD),
+        (end, class::END),
+        (old == state::SYN_RECV && new != state::SYN_RECV, class::HANDSHAKE),
+        (end && (old == state::FIN_WAIT2 || old == state::CLOSING), class::LAST),
+        (old != new && old != state::CLOSE, class::TIMED),
+        (end && old == state::SYN_SENT, class::FAILED),
+        (end && old == state::LISTEN, class::LISTENER),
+        (is_shown(old, new), class::SHOWN),
+    ];
+    let (mut sum, mut index) = (0, 0);
+    while index < bits.len() {
+        if bits[index].0 {
+            sum |= bits[index].1;
+        }
+        index += 1;
+    }
+    sum
+}
+
+/// [`AggregateKey::bucket`] of a time that is not known, or does not exist: that of 292 years and more.
+pub const NO_TIME: u8 = 64;
 
 /// [`AggregateKey::error`] of an attempt to connect that never had a port.
 pub const NO_PORT: u16 = u16::MAX;
@@ -56,7 +113,7 @@ pub struct AggregateKey {
     pub tgid: u32,
     /// Network namespace, by inode number; 0 unknown.
     pub netns: u32,
-    /// Local port of sockets that came in on a listener and have no known owner, else 0.
+    /// Local port of sockets that came in on a listener, else 0.
     pub listener_port: u16,
     /// `sk_err` of `SYN_SENT → CLOSE`, or [`NO_PORT`]; else 0.
     pub error: u16,
@@ -66,12 +123,15 @@ pub struct AggregateKey {
     pub new: u8,
     /// [`bucket`] of the time, or [`NO_TIME`].
     pub bucket: u8,
-    /// A value of [`what`], and in the highest bit the epoch.
+    /// A value of [`what`], and the bits [`ODD`] and [`HELD`].
     pub what: u8,
 }
 
 /// The bit of [`AggregateKey::what`] that is 1 for rows of odd epochs.
 pub const ODD: u8 = 1 << 7;
+
+/// The bit of [`AggregateKey::what`] of sockets that have ended while somebody still held them.
+pub const HELD: u8 = 1 << 6;
 
 /// A row as user space passes it on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
@@ -106,7 +166,7 @@ pub const fn bucket(ns: u64) -> u8 {
 pub const fn bounds(bucket: u8) -> Option<(u64, u64)> {
     match bucket {
         0 => Some((0, 0)),
-        1..=64 => Some((1 << (bucket - 1), u64::MAX >> (64 - bucket))),
+        1..NO_TIME => Some((1 << (bucket - 1), u64::MAX >> (64 - bucket))),
         _ => None,
     }
 }
@@ -117,7 +177,7 @@ mod tests {
 
     #[test]
     fn every_time_lies_within_the_bounds_of_its_bucket() {
-        for ns in (0..64).flat_map(|bit| [1_u64 << bit, (1 << bit) | 1, (1 << bit) - 1, u64::MAX >> bit]) {
+        for ns in (0..63).flat_map(|bit| [1_u64 << bit, (1 << bit) | 1, (1 << bit) - 1, (2 << bit) - 1]) {
             let (least, most) = bounds(bucket(ns)).unwrap();
             assert!((least..=most).contains(&ns), "{ns}: {least} to {most}");
         }
@@ -125,11 +185,10 @@ mod tests {
 
     #[test]
     fn buckets_follow_each_other_without_gap() {
-        for index in 0..64 {
+        for index in 0..NO_TIME - 1 {
             assert_eq!(bounds(index).unwrap().1 + 1, bounds(index + 1).unwrap().0);
         }
-        assert_eq!(bounds(64).unwrap().1, u64::MAX);
-        assert_eq!((bounds(65), bounds(NO_TIME)), (None, None));
+        assert_eq!((bucket(u64::MAX), bounds(NO_TIME), bounds(u8::MAX)), (NO_TIME, None, None));
     }
 
     #[test]

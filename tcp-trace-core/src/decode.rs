@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 
 use tcp_trace_common::{
-    aggregate::{AggregateRow, NO_PORT, ODD, bounds, what},
+    aggregate::{AggregateRow, HELD, NO_PORT, ODD, bounds, what},
     counters::Counters,
     event::{self, StateChange, flags, request_change, socket_use},
 };
@@ -251,9 +251,10 @@ fn aggregate(row: &AggregateRow) -> Option<Aggregate> {
             .then(|| ProcessId::new(key.tgid, (key.process_start_ns != 0).then_some(key.process_start_ns))),
         netns: (key.netns != 0).then_some(key.netns),
         cgroup_id: (key.cgroup_id != 0).then_some(key.cgroup_id),
-        listener_port: (key.listener_port != 0).then_some(key.listener_port),
+        // Of one that somebody has accepted and nobody has used, the listener's process is a guess too many at its end.
+        listener_port: (key.listener_port != 0 && key.what & HELD == 0).then_some(key.listener_port),
         error: (key.error != NO_PORT).then_some(key.error),
-        time: match key.what & !ODD {
+        time: match key.what & !(ODD | HELD) {
             what::TIME => Time::State,
             what::SOCK_OPS => Time::SockOps,
             what::FENTRY => Time::Fentry,

@@ -101,7 +101,7 @@ pub struct Aggregate {
     pub netns: Option<u32>,
     /// Cgroup of the sockets' creator.
     pub cgroup_id: Option<u64>,
-    /// Port of the listener that the sockets came in on, where nothing better tells whose they are.
+    /// Port of the listener that the sockets came in on, if they did.
     pub listener_port: Option<u16>,
     /// How an attempt to connect failed: an errno; `None` if it never had a port.
     pub error: Option<u16>,

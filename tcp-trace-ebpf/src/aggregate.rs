@@ -3,9 +3,11 @@
 //!
 //! Dearer than it looks: two more maps. What it saves is the ring buffer and everything behind that.
 
+use core::arch::asm;
+
 use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_ktime_get_ns};
 use tcp_trace_common::{
-    aggregate::{AggregateKey, NO_PORT, NO_TIME, ODD, bucket, mode, what},
+    aggregate::{AggregateKey, HELD, NO_PORT, ODD, bucket, class, mode, what},
     event::flags,
     state,
 };
@@ -13,7 +15,7 @@ use tcp_trace_common::{
 use crate::{
     emit::{Transition, bump},
     kernel::{Task, TcpSock},
-    maps::{AGGREGATES, MODE, SINCE, Since},
+    maps::{AGGREGATES, CLASSES, MODE, SINCE, Since},
 };
 
 /// `ECONNABORTED`: somebody destroyed the socket, and the current task need not be its user (`tcp_abort`,
@@ -24,6 +26,8 @@ const ECONNABORTED: u16 = 103;
 #[derive(Clone, Copy)]
 pub(crate) struct Facts {
     pub(crate) tcp: TcpSock,
+    /// What kind of transition it is: bits of [`class`].
+    pub(crate) class: u64,
     pub(crate) old: u8,
     pub(crate) new: u8,
     /// Its cookie, or where it has none its address, which no cookie is ever as large as.
@@ -44,6 +48,19 @@ struct Process {
     start_ns: u64,
 }
 
+/// What is remembered of a socket, and what is known of its user now.
+#[derive(Clone, Copy)]
+struct Known {
+    process: Process,
+    /// 1 if it came in on a listener.
+    passive: u64,
+    /// Time in the state that it leaves, or [`NEVER`].
+    elapsed: u64,
+}
+
+/// A time whose bucket is [`tcp_trace_common::aggregate::NO_TIME`].
+const NEVER: u64 = u64::MAX;
+
 impl Process {
     const UNKNOWN: Self = Self { tgid: 0, start_ns: 0 };
 }
@@ -61,41 +78,22 @@ pub(crate) fn is_on() -> bool {
     word() & mode::AGGREGATE != 0
 }
 
+/// Bits of [`class`] of a transition. From a table, because each comparison of a state would double the ways through
+/// the program that the verifier has to walk: it remembers what it has learnt of the state at every later one.
+#[inline(always)]
+pub(crate) fn class_of(transition: Transition) -> u64 {
+    // SAFETY: a slot is below the table's length.
+    u64::from(unsafe { (&raw const CLASSES).cast::<u8>().add(transition.slot()).read_volatile() })
+}
+
 /// Counts a transition in its row, and remembers when its socket entered the new state.
 #[inline(always)]
 pub(crate) fn count(transition: Transition, facts: &Facts) {
-    let Facts { tcp, old, new, id, .. } = *facts;
     // SAFETY: takes nothing.
     let now = unsafe { bpf_ktime_get_ns() };
-    // A child is born before it is anybody's; up to 6.12 with its listener's cookie.
-    let child = old == state::LISTEN && new == state::SYN_RECV;
-    let noted = if child { None } else { SINCE.get_ptr_mut(id) };
-    let mut process = if child { Process::UNKNOWN } else { user(tcp) };
-    let mut time = None;
-    // One with a file was not accepted: both sides opened it at the same time.
-    let mut passive = child || (old == state::SYN_RECV && !facts.has_file);
-    let aborted = new == state::CLOSE && tcp.error() == ECONNABORTED;
-    if aborted {
-        process = Process::UNKNOWN;
-    }
-    if let Some(noted) = noted {
-        // SAFETY: the socket's own entry, which nobody takes away before the socket's end: this is in its lock.
-        let Since { at_ns, process_start_ns, tgid, state, passive: came_in } = unsafe { *noted };
-        if u32::from(old) == state && old != new {
-            time = Some(now.wrapping_sub(at_ns));
-        }
-        passive |= came_in != 0;
-        if process.tgid == 0 || (old == state::LISTEN && tgid != 0) {
-            process = Process { tgid, start_ns: process_start_ns };
-        }
-    }
-    add(transition, facts, process, passive, measure(facts, passive, now, time));
-    if new == state::CLOSE {
-        // Only a miss is an error here.
-        let _ = SINCE.remove(id);
-    } else if !child {
-        note(noted, facts, process, passive, now);
-    }
+    let known = remember(facts, now);
+    let (kind, ns) = measure(facts, &known, now);
+    add(transition, facts, &known, kind, ns);
 }
 
 /// A task uses a socket that it has not opened: it is the owner, unless one is known.
@@ -104,7 +102,7 @@ pub(crate) fn note_user(id: u64, tgid: u32, start_ns: u64) {
     if is_on()
         && let Some(noted) = SINCE.get_ptr_mut(id)
     {
-        // SAFETY: as in `count`; the task has the socket, so that it does not end now.
+        // SAFETY: as in `remember`; the task has the socket, so that it does not end now.
         unsafe {
             if (*noted).tgid == 0 {
                 (*noted).process_start_ns = start_ns;
@@ -127,55 +125,66 @@ fn user(tcp: TcpSock) -> Process {
     Process { tgid: current.tgid(), start_ns: current.group_leader().start_ns() }
 }
 
+/// Looks up what is remembered of the socket, and remembers what comes next.
 #[inline(always)]
-fn note(noted: Option<*mut Since>, facts: &Facts, process: Process, passive: bool, now: u64) {
-    let since = Since {
-        at_ns: now,
-        process_start_ns: process.start_ns,
-        tgid: process.tgid,
-        state: facts.new.into(),
-        passive: passive.into(),
-    };
-    match noted {
-        // SAFETY: as in `count`.
-        Some(noted) => unsafe {
-            if facts.old != facts.new {
+fn remember(facts: &Facts, now: u64) -> Known {
+    let Facts { tcp, class, old, new, id, .. } = *facts;
+    // A child is born before it is anybody's; up to 6.12 with its listener's cookie.
+    if class & class::CHILD != 0 {
+        return Known { process: Process::UNKNOWN, passive: 1, elapsed: NEVER };
+    }
+    let mut process = user(tcp);
+    // One with a file was not accepted: both sides opened it at the same time.
+    let mut passive = u64::from(class & class::HANDSHAKE != 0 && !facts.has_file);
+    if class & class::END != 0 && tcp.error() == ECONNABORTED {
+        process = Process::UNKNOWN;
+    }
+    let mut elapsed = NEVER;
+    if let Some(noted) = SINCE.get_ptr_mut(id) {
+        // SAFETY: the socket's own entry, which nobody takes away before the socket's end, and this is in its lock.
+        unsafe {
+            if (*noted).state == u32::from(old) && class & class::TIMED != 0 {
+                elapsed = now.wrapping_sub((*noted).at_ns);
+            }
+            passive |= (*noted).passive;
+            // Whoever closes another's listener is not its owner (`ss -K`).
+            if process.tgid == 0 || (class & class::LISTENER != 0 && (*noted).tgid != 0) {
+                process = Process { tgid: (*noted).tgid, start_ns: (*noted).process_start_ns };
+            }
+            if old != new {
                 (*noted).at_ns = now;
             }
+            (*noted).state = new.into();
+            (*noted).passive = passive;
             (*noted).process_start_ns = process.start_ns;
             (*noted).tgid = process.tgid;
-            (*noted).state = since.state;
-            (*noted).passive = since.passive;
-        },
-        // Without room the time of the next transition is unknown, and said to be.
-        None => {
-            let _ = SINCE.insert(facts.id, since, 0);
         }
+        if class & class::END != 0 {
+            // Only a miss is an error here.
+            let _ = SINCE.remove(id);
+        }
+    } else if class & class::END == 0 {
+        let Process { tgid, start_ns } = process;
+        let since = Since { at_ns: now, process_start_ns: start_ns, tgid, state: new.into(), passive };
+        // Without room the time of the next transition is unknown, and said to be.
+        let _ = SINCE.insert(id, since, 0);
     }
+    Known { process, passive, elapsed }
 }
 
 /// What is told of the time, and the time itself.
 #[inline(always)]
-fn measure(facts: &Facts, passive: bool, now: u64, time: Option<u64>) -> (u8, u8) {
-    let Facts { old, new, .. } = *facts;
-    if old == state::SYN_RECV && new != state::SYN_RECV && (passive || facts.flags & flags::HAS_REQUEST != 0)
-    {
+fn measure(facts: &Facts, known: &Known, now: u64) -> (u8, u64) {
+    if facts.class & class::HANDSHAKE != 0 && (known.passive != 0 || facts.flags & flags::HAS_REQUEST != 0) {
         return handshake(facts, now);
     }
-    let kind = if new == state::CLOSE && (old == state::FIN_WAIT2 || old == state::CLOSING) {
-        afterlife(facts)
-    } else {
-        what::TIME
-    };
-    match time {
-        Some(ns) if old != state::CLOSE => (kind, bucket(ns)),
-        _ => (kind, NO_TIME),
-    }
+    let kind = if facts.class & class::LAST != 0 { afterlife(facts, known.process) } else { what::TIME };
+    (kind, known.elapsed)
 }
 
 /// How long the connection was half-open: as `tracker/handshake.rs` of user space measures it.
 #[inline(always)]
-fn handshake(facts: &Facts, now: u64) -> (u8, u8) {
+fn handshake(facts: &Facts, now: u64) -> (u8, u64) {
     if facts.flags & flags::HAS_REQUEST != 0 {
         let kind = if facts.flags & flags::FAST_OPEN != 0 {
             what::FAST_OPEN
@@ -184,21 +193,21 @@ fn handshake(facts: &Facts, now: u64) -> (u8, u8) {
         } else {
             what::SOCK_OPS
         };
-        return (kind, bucket(now.wrapping_sub(facts.request_ns)));
+        return (kind, now.wrapping_sub(facts.request_ns));
     }
     let (srtt_us, retransmits) = (facts.tcp.srtt_us(), facts.tcp.total_retrans());
     if retransmits != 0 {
-        (what::UNMEASURED, NO_TIME)
+        (what::UNMEASURED, NEVER)
     } else if srtt_us == 0 {
-        (what::COOKIE, NO_TIME)
+        (what::COOKIE, NEVER)
     } else {
-        (what::SRTT, bucket(u64::from(srtt_us) * 1_000))
+        (what::SRTT, u64::from(srtt_us) * 1_000)
     }
 }
 
 /// What becomes of a socket that closed first: as `tracker/connection.rs` of user space concludes it.
 #[inline(always)]
-fn afterlife(facts: &Facts) -> u8 {
+fn afterlife(facts: &Facts, process: Process) -> u8 {
     const SOCK_DONE: u64 = 1 << 1;
     let Facts { tcp, old, .. } = *facts;
     if tcp.error() != 0 {
@@ -220,7 +229,7 @@ fn afterlife(facts: &Facts) -> u8 {
     } else {
         linger_zero || unread > 1
     };
-    if reset && user(tcp).tgid != 0 {
+    if reset && tcp.owned() && process.tgid != 0 {
         what::TIME
     } else if done {
         what::TIME_WAIT
@@ -231,26 +240,32 @@ fn afterlife(facts: &Facts) -> u8 {
 
 /// Adds 1 to the row.
 #[inline(always)]
-fn add(transition: Transition, facts: &Facts, process: Process, passive: bool, (kind, bucket): (u8, u8)) {
-    let Facts { tcp, old, new, .. } = *facts;
-    let failed = old == state::SYN_SENT && new == state::CLOSE;
-    // Of one that somebody has accepted and nobody has used, the listener's process is a guess too many at its end.
-    let inferred = passive && process.tgid == 0 && !(new == state::CLOSE && facts.has_file);
+fn add(transition: Transition, facts: &Facts, known: &Known, kind: u8, ns: u64) {
+    let Facts { tcp, class, old, new, .. } = *facts;
+    let mut passive = known.passive;
+    // The compiler must not know that it is 0 or 1: it would make a branch of the product below.
+    // SAFETY: an AND of a register with a constant.
+    unsafe { asm!("{0} &= 1", inout(reg) passive, options(pure, nomem, nostack)) };
+    let mut error = 0;
+    if class & class::FAILED != 0 {
+        error = tcp.error();
+        if error == 0 && facts.local_port == 0 {
+            error = NO_PORT;
+        }
+    }
+    let odd = if word() & mode::EPOCH != 0 { ODD } else { 0 };
+    let held = if class & class::END != 0 && facts.has_file { HELD } else { 0 };
     let key = AggregateKey {
-        process_start_ns: process.start_ns,
+        process_start_ns: known.process.start_ns,
         cgroup_id: facts.cgroup_id,
-        tgid: process.tgid,
+        tgid: known.process.tgid,
         netns: facts.netns,
-        listener_port: if inferred { facts.local_port } else { 0 },
-        error: match tcp.error() {
-            0 if failed && facts.local_port == 0 => NO_PORT,
-            error if failed => error,
-            _ => 0,
-        },
+        listener_port: (u64::from(facts.local_port) * passive) as u16,
+        error,
         old,
         new,
-        bucket,
-        what: if word() & mode::EPOCH != 0 { kind | ODD } else { kind },
+        bucket: bucket(ns),
+        what: kind | odd | held,
     };
     let row = AGGREGATES.get_ptr_mut(key).or_else(|| {
         // The count is added below: another CPU may be as quick, and neither's must be overwritten.

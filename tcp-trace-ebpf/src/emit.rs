@@ -179,6 +179,12 @@ impl Transition {
         verdict
     }
 
+    /// Its place in the matrices.
+    #[inline(always)]
+    pub(crate) fn slot(self) -> usize {
+        self.slot
+    }
+
     /// There was no room for its row.
     #[inline(always)]
     pub(crate) fn unaggregated(self) {

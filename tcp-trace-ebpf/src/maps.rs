@@ -5,9 +5,9 @@ use aya_ebpf::{
     maps::{HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use tcp_trace_common::{
-    aggregate::AggregateKey,
+    aggregate::{self, AggregateKey},
     config::{Offsets, Settings},
-    counters::Counters,
+    counters::{Counters, TRANSITIONS},
     event::RequestChange,
     filter::Filter,
     nesting::Taken,
@@ -76,6 +76,10 @@ pub(crate) static RUNNING: PerCpuArray<Running> = PerCpuArray::with_max_entries(
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".data.mode")]
 pub(crate) static mut MODE: u64 = 0;
+
+/// What kind each transition is, by slot.
+#[unsafe(no_mangle)]
+pub(crate) static CLASSES: [u8; TRANSITIONS] = aggregate::CLASSES;
 
 /// Transitions by what they have in common, while they are aggregated. User space takes the rows out each second. 64 KiB
 /// per possible CPU, and about 1 MiB.

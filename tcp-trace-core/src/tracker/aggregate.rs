@@ -100,7 +100,7 @@ impl Tracker {
 
     fn aggregate(&mut self, row: &Aggregate) {
         let listener = row.listener_port.and_then(|port| self.listener_at(row.netns, port));
-        let inferred = listener.and_then(|(_, owner)| owner);
+        let inferred = listener.and_then(|(_, owner)| owner).filter(|_| row.process.is_none());
         // Whoever looks at a descriptor keeps it for the moment (see `socket_use`).
         let owner = row.process.filter(|process| Some(process.pid) != self.session.pid);
         let owner = owner.or_else(|| inferred.map(|owner| owner.process));

@@ -7,7 +7,7 @@
 use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::btf_tracepoint, programs::BtfTracePointContext};
 use aya_log_ebpf::debug;
 use tcp_trace_common::{
-    aggregate::is_shown,
+    aggregate::class,
     event::{StateChange, flags, kind},
     filter::{Subject, Verdict},
     nesting::live,
@@ -76,10 +76,11 @@ pub(super) fn record(ctx: &BtfTracePointContext, tcp: TcpSock, old: u8, new: u8)
     let aggregated = verdict == Verdict::Accept && aggregate::is_on();
     if aggregated {
         let id = if cookie == 0 { sk.address() } else { cookie };
-        let flags = request_flags | time_wait | socket_flags(tcp);
-        let facts = Facts { tcp, old, new, id, netns, cgroup_id, local_port, has_file, request_ns, flags };
+        let (class, flags) = (aggregate::class_of(transition), request_flags | time_wait | socket_flags(tcp));
+        let facts =
+            Facts { tcp, class, old, new, id, netns, cgroup_id, local_port, has_file, request_ns, flags };
         aggregate::count(transition, &facts);
-        if !is_shown(old, new) {
+        if class & class::SHOWN == 0 {
             return Some(());
         }
     } else {
