@@ -55,6 +55,16 @@ impl Counters {
         side_lost: 0,
     };
 
+    /// Counts as seen whatever became of transitions that are not counted as seen yet: `seen` may have been read before
+    /// the rest.
+    pub fn include(&mut self) {
+        for index in 0..TRANSITIONS {
+            let parts = [self.filtered[index], self.lost[index], self.unaggregated[index]];
+            let sum = parts.into_iter().fold(0_u64, u64::saturating_add);
+            self.seen[index] = self.seen[index].max(sum);
+        }
+    }
+
     /// Adds another CPU's counters.
     pub fn add(&mut self, other: &Self) {
         let Self { seen, filtered, lost, unaggregated, emitted, rescued, side_lost } = other;

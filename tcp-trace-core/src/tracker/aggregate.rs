@@ -47,8 +47,8 @@ impl Modes {
 
     /// The modes of the window from `start` to `end`.
     pub(super) fn spans(&self, session: &Session, start: Timestamp, end: Timestamp) -> Vec<ModeSpan> {
-        let over = self.over.iter().copied().chain([(self.now, end)]);
-        over.map(|(ModeChange { time, mode, reason }, until)| {
+        let now = (self.now, end);
+        let span = |(ModeChange { time, mode, reason }, until): (ModeChange, Timestamp)| {
             // A change may become known only after the report on its time.
             let (from, to) = (time.clamp(start, end), until.clamp(start, end));
             ModeSpan {
@@ -58,8 +58,9 @@ impl Modes {
                 end: session.anchor.wall(to),
                 seconds: to.since(from) as f64 / 1e9,
             }
-        })
-        .collect()
+        };
+        let over = self.over.iter().copied().map(span).filter(|span| span.seconds > 0.0);
+        over.chain([span(now)]).collect()
     }
 
     pub(super) fn next_window(&mut self) {

@@ -279,7 +279,9 @@ impl Drain {
         if self.take_rows().await?.is_err() {
             return Ok(Err(Gone));
         }
-        let counters = Counters { seen, ..self.attached.counts.read()? };
+        let mut counters = self.attached.counts.read()?;
+        counters.seen = seen;
+        counters.include();
         self.push_counters(counters, skipped);
         Ok(self.send().await)
     }

@@ -61,13 +61,13 @@ impl Tally {
         if old != TcpState::SynSent || matches!(new, TcpState::SynSent | TcpState::SynReceived) {
             return;
         }
-        let attempts = self.connects.entry(None).or_default();
         if new != TcpState::Close {
             if let Some(bounds) = bounds {
-                attempts.completed.record_between(bounds, count);
+                self.connects.entry(None).or_default().completed.record_between(bounds, count);
             }
             return;
         }
+        let attempts = self.connects.entry(None).or_default();
         *match error {
             Some(ECONNREFUSED) => &mut attempts.refused,
             Some(ETIMEDOUT) => &mut attempts.timed_out,
