@@ -62,8 +62,8 @@ impl Reason {
 pub struct Observation {
     /// When.
     pub time: Timestamp,
-    /// Transitions seen so far.
-    pub seen: u64,
+    /// Transitions so far that the filter lets through.
+    pub wanted: u64,
     /// Transitions lost so far.
     pub lost: u64,
     /// Bytes in the ring buffer.
@@ -102,7 +102,7 @@ impl Rule {
     pub fn observe(&mut self, now: Observation) -> Option<ModeChange> {
         let last = std::mem::replace(&mut self.last, now);
         let passed = now.time.since(last.time).max(1);
-        let rate = u128::from(now.seen.saturating_sub(last.seen)) * 1_000_000_000 / u128::from(passed);
+        let rate = u128::from(now.wanted.saturating_sub(last.wanted)) * 1_000_000_000 / u128::from(passed);
         let rate = u64::try_from(rate).unwrap_or(u64::MAX);
         let (mode, reason) = match self.mode {
             Mode::Stream => {
@@ -159,7 +159,7 @@ mod tests {
             let mut changes = Vec::new();
             for _ in 0..looks {
                 self.now.time = self.now.time.plus(100_000_000);
-                self.now.seen += rate / 10;
+                self.now.wanted += rate / 10;
                 self.now.lost += rate / 10 * lost / 100;
                 let change = self.rule.observe(self.now);
                 changes.extend(change.map(|c| (c.time.0 / 100_000_000, c.mode, c.reason)));

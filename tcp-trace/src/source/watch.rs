@@ -74,10 +74,10 @@ impl Watch {
     fn look(&self, rule: &mut Rule) -> Option<ModeChange> {
         let waiting = self.fill.as_ref()?.waiting();
         let counters = self.counts.read().ok()?;
-        let sum = |matrix: &[u64; TRANSITIONS]| matrix.iter().sum();
+        let sum = |matrix: &[u64; TRANSITIONS]| matrix.iter().sum::<u64>();
         rule.observe(Observation {
             time: host::monotonic(),
-            seen: sum(&counters.seen),
+            wanted: sum(&counters.seen).saturating_sub(sum(&counters.filtered)),
             lost: sum(&counters.lost),
             waiting,
             room: self.room,
