@@ -80,11 +80,12 @@ fn modes(report: &Report) -> Option<String> {
     let aggregated = || report.modes.iter().filter(|span| span.mode == Mode::Aggregate);
     let first = aggregated().next()?;
     let seconds: f64 = aggregated().map(|span| span.seconds).sum();
-    Some(format!(
-        "Aggregated in the kernel for {seconds:.1} s ({}): counts are exact, durations of\n\
-         that time lie between a power of two of nanoseconds and the next",
+    let text = format!(
+        "Aggregated in the kernel for {seconds:.1} s ({}): counts are exact, durations of that time are only known to \
+         lie between a power of two of nanoseconds and the next, and owners of some accepted connections are inferred",
         first.reason.words()
-    ))
+    );
+    Some(wrapped(&text, "", WIDTH).trim_end().to_owned())
 }
 
 /// What the balance means for the numbers of this report.
