@@ -11,14 +11,14 @@ use crate::{
     event::{RequestChange, SocketUse, StateChange},
     filter::Filter,
     nesting::Taken,
-    request::Request,
+    request::Bucket,
 };
 
 const _: () = {
     assert!(size_of::<StateChange>() == 160);
     assert!(size_of::<SocketUse>() == 64);
     assert!(size_of::<RequestChange>() == 96);
-    assert!(size_of::<Request>() == 64);
+    assert!(size_of::<Bucket>() == 256);
     assert!(align_of::<StateChange>() == 8, "the ring buffer aligns records to 8 bytes");
     assert!(size_of::<Counters>() == 3 * 256 * 8 + 24);
     assert!(size_of::<Taken>() == 10 * 8);

@@ -8,11 +8,12 @@
 //!   "unknown" unless its field says so.
 //! * Changing a type changes [`WIRE_VERSION`], which every recording carries.
 #![no_std]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod address;
 pub mod config;
+pub mod cookies;
 pub mod counters;
 pub mod event;
 pub mod filter;
@@ -20,6 +21,9 @@ pub mod layout;
 pub mod nesting;
 pub mod request;
 pub mod state;
+mod word;
+
+pub use word::Word;
 
 /// Version of the wire types below. A recording made with another version is refused, never guessed at.
 pub const WIRE_VERSION: u32 = 2;

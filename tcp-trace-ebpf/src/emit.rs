@@ -17,7 +17,7 @@ use tcp_trace_common::{
 
 use crate::{
     kernel::{Common, Task},
-    maps::{COUNTERS, EVENTS, FILTER, REQUESTS, TAKEN, global},
+    maps::{COUNTERS, EVENTS, FILTER, TAKEN, global, requests},
 };
 
 /// [`counters::slot`] with bounds that every verifier sees. Those of 5.10 and 6.1 lose sight of what an OR of two
@@ -138,8 +138,8 @@ pub(crate) fn request_change(change: &RequestChange, is_over: bool) {
     entry.write(*change);
     entry.submit(BPF_RB_NO_WAKEUP.into());
     if is_over && change.cookie != 0 {
-        // Only a miss is an error here: sock_ops was not attached yet when it began.
-        let _ = REQUESTS.remove(change.cookie);
+        // It is not in if sock_ops was not attached yet when it began.
+        let _ = requests(change.cookie).and_then(|bucket| bucket.take(change.cookie));
     }
 }
 

@@ -27,8 +27,9 @@ impl Common {
     /// tracing program may ask for it: then it is the one that stands, 0 if nobody has asked yet.
     #[inline(always)]
     pub(crate) fn cookie(self) -> u64 {
-        if global!(SETTINGS.cookie_helper) == 0 {
-            return self.standing_cookie();
+        let standing = self.standing_cookie();
+        if global!(SETTINGS.cookie_helper) == 0 || standing != 0 {
+            return standing;
         }
         // SAFETY: `self` is a BTF-typed socket pointer.
         unsafe { bpf_get_socket_cookie(self.0.cast_mut().cast()) }

@@ -4,20 +4,23 @@
 //!
 //! `set_state_nested.rs` is this program once more, for the transitions at which the kernel skips this one.
 
-use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{
+    helpers::bpf_ktime_get_ns, macros::btf_tracepoint, maps::Array, programs::BtfTracePointContext,
+};
 use aya_log_ebpf::debug;
 use tcp_trace_common::{
+    cookies,
     event::{StateChange, flags, kind},
     filter::Subject,
     nesting::live,
-    request::{Request, source},
+    request::source,
     state,
 };
 
 use crate::{
     emit::{self, Transition},
     kernel::{Task, TcpSock, bytes},
-    maps::{HELD, REQUESTS, TIME_WAITS, TimeWait, UNCLAIMED, global},
+    maps::{HELD, TIME_WAITS, TimeWait, UNCLAIMED, global, requests, sockets},
 };
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -176,8 +179,7 @@ fn take_time_wait(skaddr: u64, cookie: u64, old: u8, new: u8) -> u32 {
 fn note_unclaimed(cookie: u64, old: u8, new: u8, has_file: bool) {
     // One with a file is not to be accepted: it was opened by both sides at the same time.
     if old == state::SYN_RECV && new == state::ESTABLISHED && !has_file && emit::is_on(live::CLAIMS) {
-        // A failure means that its owner is looked up later.
-        let _ = UNCLAIMED.insert(cookie, 0, 0);
+        put(&UNCLAIMED, cookie);
     }
 }
 
@@ -185,8 +187,14 @@ fn note_unclaimed(cookie: u64, old: u8, new: u8, has_file: bool) {
 #[inline(always)]
 fn note_held(cookie: u64, new: u8, has_file: bool, tcp: TcpSock) {
     if new == state::CLOSE && has_file && !tcp.owned() && emit::is_on(live::LAST_CLOSE) {
-        // A failure means that its owner is who it was known to be before.
-        let _ = HELD.insert(cookie, 0, 0);
+        put(&HELD, cookie);
+    }
+}
+
+#[inline(always)]
+fn put(set: &'static Array<cookies::Bucket>, cookie: u64) {
+    if let Some(bucket) = sockets(set, cookie) {
+        bucket.put(cookie);
     }
 }
 
@@ -198,36 +206,28 @@ fn take_request(cookie: u64, old: u8, new: u8) -> (u64, u32) {
     if global!(SETTINGS.half_open) == 0 || old != state::SYN_RECV || new == state::SYN_RECV {
         return (0, 0);
     }
-    // SAFETY: the entry is copied at once, and the copy's own key tells whether it is still this socket's.
-    let Some(Request { cookie: key, queued_ns, source: seen_by, .. }) =
-        unsafe { REQUESTS.get(cookie) }.copied()
-    else {
-        return (0, 0);
-    };
-    if key != cookie {
-        return (0, 0);
-    }
-    // Only a miss is an error here, and a miss is what is wanted.
-    let _ = REQUESTS.remove(cookie);
-    let special = match seen_by {
+    let Some(request) = requests(cookie).and_then(|bucket| bucket.take(cookie)) else { return (0, 0) };
+    let special = match request.details.source {
         source::FAST_OPEN => flags::FAST_OPEN,
         source::FENTRY => flags::REQUEST_BY_FENTRY,
         _ => 0,
     };
-    (queued_ns, flags::HAS_REQUEST | special)
+    (request.queued_ns, flags::HAS_REQUEST | special)
 }
 
 /// Fills the task, if it is the socket's user.
 #[inline(always)]
 unsafe fn task(event: *mut StateChange, tcp: TcpSock) -> u32 {
-    let current = Task::current();
-    // A kernel thread holds the lock for somebody else: MPTCP, NFS.
-    let owned = tcp.owned() && !current.is_kernel_thread();
-    let (mut tgid, mut tid, mut start, mut comm) = (0, 0, 0, [0; 2]);
-    if owned {
-        let leader = current.group_leader();
-        (tgid, tid) = (current.tgid(), current.tid());
-        (start, comm) = (leader.start_ns(), leader.comm());
+    let (mut tgid, mut tid, mut start, mut comm, mut found) = (0, 0, 0, [0; 2], 0);
+    if tcp.owned() {
+        let current = Task::current();
+        // A kernel thread holds the lock for somebody else: MPTCP, NFS.
+        if !current.is_kernel_thread() {
+            let leader = current.group_leader();
+            (tgid, tid) = (current.tgid(), current.tid());
+            (start, comm) = (leader.start_ns(), leader.comm());
+            found = flags::TASK;
+        }
     }
     // SAFETY: the caller's reserved record.
     unsafe {
@@ -236,5 +236,5 @@ unsafe fn task(event: *mut StateChange, tcp: TcpSock) -> u32 {
         (*event).process_start_ns = start;
         (&raw mut (*event).comm).cast::<[u64; 2]>().write_unaligned(comm);
     }
-    if owned { flags::TASK } else { 0 }
+    found
 }
