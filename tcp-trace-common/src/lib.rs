@@ -19,6 +19,7 @@ pub mod event;
 pub mod filter;
 pub mod layout;
 pub mod nesting;
+pub mod packed;
 pub mod request;
 pub mod state;
 mod word;
@@ -26,4 +27,4 @@ mod word;
 pub use word::Word;
 
 /// Version of the wire types below. A recording made with another version is refused, never guessed at.
-pub const WIRE_VERSION: u32 = 2;
+pub const WIRE_VERSION: u32 = 3;

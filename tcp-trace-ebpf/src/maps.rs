@@ -8,10 +8,9 @@ use aya_ebpf::{
 use tcp_trace_common::{
     config::{Offsets, Settings},
     cookies,
-    counters::Counters,
+    counters::PerCpu,
     event::RequestChange,
     filter::Filter,
-    nesting::Taken,
     request,
 };
 
@@ -19,13 +18,13 @@ use tcp_trace_common::{
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
-/// Exact counts: one entry of 6 KiB per possible CPU.
+/// Exact counts, and transitions under way: one entry of 6 KiB per possible CPU.
 #[map]
-pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static CPUS: PerCpuArray<PerCpu> = PerCpuArray::with_max_entries(1, 0);
 
-/// Transitions under way: one entry of 80 bytes per possible CPU.
+/// Bits of `nesting::live`, set once.
 #[map]
-pub(crate) static TAKEN: PerCpuArray<Taken> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static LIVE: Array<u64> = Array::with_max_entries(1, 0);
 
 /// When each half-open request was queued. One leaves when its handshake completes, or when its death is told; user
 /// space, which maps this into its memory, takes out those that died unseen: 4 MiB.
@@ -90,7 +89,7 @@ pub(crate) static OFFSETS: Offsets = Offsets::NONE;
 /// What is on.
 #[unsafe(no_mangle)]
 pub(crate) static SETTINGS: Settings =
-    Settings { wake_mask: 0, half_open: 0, filtering: 0, cookie_helper: 0, task_btf: 0 };
+    Settings { wake_mask: 0, wake_bytes: 0, half_open: 0, filtering: 0, cookie_helper: 0, task_btf: 0 };
 
 /// What to let through.
 #[unsafe(no_mangle)]

@@ -1,9 +1,9 @@
 //! `struct sock_common`: what full sockets, half-open requests and time-wait sockets all begin with.
 
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
-use tcp_trace_common::address;
+use tcp_trace_common::address::{self, mapped};
 
-use super::{load, mapped, member};
+use super::{load, member};
 use crate::maps::global;
 
 /// A BTF-typed pointer to a socket of any kind.

@@ -16,14 +16,11 @@ use aya_ebpf::{
 };
 
 use tcp_trace_common::{
-    address,
+    address::{self, mapped},
     request::{Details, Request, source},
 };
 
-use crate::{
-    kernel::mapped,
-    maps::{global, requests},
-};
+use crate::maps::{global, requests};
 
 /// `TCPHDR_SYN` and `TCPHDR_ACK` (`include/net/tcp.h`).
 const TCP_FLAG_SYN: u32 = 0x02;
