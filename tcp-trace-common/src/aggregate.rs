@@ -10,15 +10,6 @@ use crate::{
     state,
 };
 
-/// Bits of the mode word, a global of the programs that user space writes.
-pub mod mode {
-    /// Transitions are aggregated; without it they are sent.
-    pub const AGGREGATE: u64 = 1 << 0;
-    /// Which of two generations of rows is being filled. After a grace period nobody writes into the other one any
-    /// more, and it can be taken out without losing a count.
-    pub const EPOCH: u64 = 1 << 1;
-}
-
 /// Values of [`AggregateKey::what`]: what `bucket` is the time of, and what else is known of the transition.
 pub mod what {
     /// Time in the state that was left.
@@ -59,15 +50,19 @@ pub mod class {
     pub const LISTENER: u64 = 1 << 6;
     /// See [`super::is_shown`].
     pub const SHOWN: u64 = 1 << 7;
+    /// It leaves a state for another.
+    pub const MOVES: u64 = 1 << 8;
+    /// `FIN_WAIT2 → …`
+    pub const FIN_WAIT2: u64 = 1 << 9;
 }
 
 /// Bits of [`class`] by `crate::counters::slot`.
-pub const CLASSES: [u8; TRANSITIONS] = {
+pub const CLASSES: [u16; TRANSITIONS] = {
     let mut classes = [0; TRANSITIONS];
     let mut index = 0;
     while index < TRANSITIONS {
         let (old, new) = pair(index);
-        classes[index] = classify(old, new) as u8;
+        classes[index] = classify(old, new) as u16;
         index += 1;
     }
     classes
@@ -84,6 +79,8 @@ const fn classify(old: u8, new: u8) -> u64 {
         (end && old == state::SYN_SENT, class::FAILED),
         (end && old == state::LISTEN, class::LISTENER),
         (is_shown(old, new), class::SHOWN),
+        (old != new, class::MOVES),
+        (old == state::FIN_WAIT2, class::FIN_WAIT2),
     ];
     let (mut sum, mut index) = (0, 0);
     while index < bits.len() {
@@ -127,7 +124,7 @@ pub struct AggregateKey {
     pub what: u8,
 }
 
-/// The bit of [`AggregateKey::what`] that is 1 for rows of odd epochs.
+/// The bit of [`AggregateKey::what`] of rows of the odd generation (`crate::nesting::live::ODD_ROWS`).
 pub const ODD: u8 = 1 << 7;
 
 /// The bit of [`AggregateKey::what`] of sockets that have ended while somebody still held them.

@@ -2,6 +2,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::nesting::Taken;
+
 /// States fit four bits each, so that a pair indexes a 256-entry matrix without a bounds check that the
 /// verifier would have to be convinced of.
 pub const TRANSITIONS: usize = 256;
@@ -22,8 +24,8 @@ pub const fn pair(slot: usize) -> (u8, u8) {
     (((slot >> 4) & 0xf) as u8, (slot & 0xf) as u8)
 }
 
-/// One CPU's counters. Always, slot by slot and in all: `seen = emitted + filtered + lost + aggregated`, and what was
-/// aggregated is in the rows of [`crate::aggregate`] or in `unaggregated`.
+/// One CPU's counters. What was seen and neither filtered nor lost stands, slot by slot, in the ring buffer, in a row of
+/// [`crate::aggregate`] or in `unaggregated`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Counters {
@@ -35,12 +37,23 @@ pub struct Counters {
     pub lost: [u64; TRANSITIONS],
     /// To be aggregated, but the map of rows had no room: counted here and in no row.
     pub unaggregated: [u64; TRANSITIONS],
-    /// Written into the ring buffer; also decides when to wake the reader.
-    pub emitted: u64,
+    /// Transitions written into the ring buffer, about: an interrupt may take one away. Only decides when to see whether
+    /// the reader has to be woken; nothing is concluded from it.
+    pub written: u64,
     /// Seen by `set_state_nested`, because the kernel skipped `set_state` (see [`crate::nesting`]).
     pub rescued: u64,
     /// Records of other kinds than transitions for which the ring buffer had no room.
     pub side_lost: u64,
+}
+
+/// What the programs keep per CPU: one value, so that one look finds it.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct PerCpu {
+    /// Transitions under way.
+    pub taken: Taken,
+    /// What was counted.
+    pub counters: Counters,
 }
 
 impl Counters {
@@ -50,7 +63,7 @@ impl Counters {
         filtered: [0; TRANSITIONS],
         lost: [0; TRANSITIONS],
         unaggregated: [0; TRANSITIONS],
-        emitted: 0,
+        written: 0,
         rescued: 0,
         side_lost: 0,
     };
@@ -67,7 +80,7 @@ impl Counters {
 
     /// Adds another CPU's counters.
     pub fn add(&mut self, other: &Self) {
-        let Self { seen, filtered, lost, unaggregated, emitted, rescued, side_lost } = other;
+        let Self { seen, filtered, lost, unaggregated, written, rescued, side_lost } = other;
         let matrices = [
             (&mut self.seen, seen),
             (&mut self.filtered, filtered),
@@ -79,7 +92,7 @@ impl Counters {
                 *sum += term;
             }
         }
-        self.emitted += emitted;
+        self.written += written;
         self.rescued += rescued;
         self.side_lost += side_lost;
     }

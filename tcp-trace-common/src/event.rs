@@ -10,6 +10,8 @@ pub mod kind {
     pub const SOCKET_USE: u16 = 2;
     /// A [`super::RequestChange`].
     pub const REQUEST_CHANGE: u16 = 3;
+    /// A [`crate::packed::PackedChange`].
+    pub const PACKED_CHANGE: u16 = 4;
 }
 
 /// Values of [`SocketUse::how`].
@@ -70,9 +72,16 @@ pub mod flags {
     pub const HAS_BYTES: u32 = 1 << 14;
     /// The transition is counted in a row of [`crate::aggregate`]: this event only keeps live tables right.
     pub const AGGREGATED: u32 = 1 << 15;
+    /// Of a [`crate::packed::PackedChange`] only: the family is `AF_INET6`.
+    pub const INET6: u32 = 1 << 16;
+    /// Of a [`crate::packed::PackedChange`] only: its third part is there.
+    pub const REST: u32 = 1 << 17;
+    /// Of a [`crate::packed::PackedChange`] only: its fourth part is there, the addresses at full length.
+    pub const LONG_ADDRESSES: u32 = 1 << 18;
 }
 
-/// One call of the tracepoint `sock:inet_sock_set_state` for a TCP socket.
+/// One call of the tracepoint `sock:inet_sock_set_state` for a TCP socket. The main programs write it as a
+/// [`crate::packed::PackedChange`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct StateChange {

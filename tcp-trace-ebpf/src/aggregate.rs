@@ -3,19 +3,18 @@
 //!
 //! Dearer than it looks: two more maps. What it saves is the ring buffer and everything behind that.
 
-use core::arch::asm;
-
-use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_ktime_get_ns};
+use aya_ebpf::bindings::BPF_NOEXIST;
 use tcp_trace_common::{
-    aggregate::{AggregateKey, HELD, NO_PORT, ODD, bucket, class, mode, what},
+    aggregate::{AggregateKey, HELD, NO_PORT, ODD, bucket, class, what},
     event::flags,
+    nesting::live,
     state,
 };
 
 use crate::{
-    emit::{Transition, bump},
-    kernel::{Task, TcpSock},
-    maps::{AGGREGATES, CLASSES, MODE, SINCE, Since},
+    emit::{self, Transition, bump},
+    kernel::TcpSock,
+    maps::{AGGREGATES, CLASSES, SINCE, Since},
 };
 
 /// `ECONNABORTED`: somebody destroyed the socket, and the current task need not be its user (`tcp_abort`,
@@ -26,26 +25,46 @@ const ECONNABORTED: u16 = 103;
 #[derive(Clone, Copy)]
 pub(crate) struct Facts {
     pub(crate) tcp: TcpSock,
+    /// Bits of [`live`].
+    pub(crate) live: u64,
     /// What kind of transition it is: bits of [`class`].
     pub(crate) class: u64,
     pub(crate) old: u8,
     pub(crate) new: u8,
     /// Its cookie, or where it has none its address, which no cookie is ever as large as.
     pub(crate) id: u64,
+    /// When.
+    pub(crate) now: u64,
+    /// The current task's, if it is the socket's user.
+    pub(crate) process: Process,
     pub(crate) netns: u32,
     pub(crate) cgroup_id: u64,
     pub(crate) local_port: u16,
-    pub(crate) has_file: bool,
     pub(crate) request_ns: u64,
-    /// Bits of [`flags`] on the request and on what the kernel made of the socket.
+    /// Bits of [`flags`].
     pub(crate) flags: u32,
 }
 
 /// A process; all 0 where it is not known.
 #[derive(Clone, Copy)]
-struct Process {
-    tgid: u32,
-    start_ns: u64,
+pub(crate) struct Process {
+    pub(crate) tgid: u32,
+    pub(crate) start_ns: u64,
+}
+
+impl Facts {
+    /// Whether the transition has this bit of [`class`].
+    #[inline(always)]
+    fn is(&self, bit: u64) -> bool {
+        // The verifier is not to remember the answer: it would walk the rest once for each set of answers.
+        emit::forget(self.class & bit, self.now) != 0
+    }
+
+    /// Whether it has this bit of [`flags`].
+    #[inline(always)]
+    fn has(&self, bit: u32) -> bool {
+        emit::forget((self.flags & bit).into(), self.now) != 0
+    }
 }
 
 /// What is remembered of a socket, and what is known of its user now.
@@ -65,41 +84,29 @@ impl Process {
     const UNKNOWN: Self = Self { tgid: 0, start_ns: 0 };
 }
 
-/// The mode word.
-#[inline(always)]
-fn word() -> u64 {
-    // SAFETY: an aligned word that user space writes as a whole.
-    unsafe { (&raw const MODE).read_volatile() }
-}
-
-/// Whether transitions are aggregated now.
-#[inline(always)]
-pub(crate) fn is_on() -> bool {
-    word() & mode::AGGREGATE != 0
-}
-
 /// Bits of [`class`] of a transition. From a table, because each comparison of a state would double the ways through
 /// the program that the verifier has to walk: it remembers what it has learnt of the state at every later one.
 #[inline(always)]
 pub(crate) fn class_of(transition: Transition) -> u64 {
     // SAFETY: a slot is below the table's length.
-    u64::from(unsafe { (&raw const CLASSES).cast::<u8>().add(transition.slot()).read_volatile() })
+    u64::from(unsafe { (&raw const CLASSES).cast::<u16>().add(transition.slot()).read_volatile() })
 }
 
 /// Counts a transition in its row, and remembers when its socket entered the new state.
 #[inline(always)]
 pub(crate) fn count(transition: Transition, facts: &Facts) {
-    // SAFETY: takes nothing.
-    let now = unsafe { bpf_ktime_get_ns() };
-    let known = remember(facts, now);
-    let (kind, ns) = measure(facts, &known, now);
-    add(transition, facts, &known, kind, ns);
+    let forget = |value| emit::forget(value, facts.now);
+    let Known { process, passive, elapsed } = remember(facts);
+    let process = Process { tgid: forget(process.tgid.into()) as u32, start_ns: forget(process.start_ns) };
+    let known = Known { process, passive: forget(passive), elapsed: forget(elapsed) };
+    let (kind, ns) = measure(facts, &known);
+    add(transition, facts, &known, forget(kind.into()) as u8, forget(ns));
 }
 
 /// A task uses a socket that it has not opened: it is the owner, unless one is known.
 #[inline(always)]
 pub(crate) fn note_user(id: u64, tgid: u32, start_ns: u64) {
-    if is_on()
+    if emit::live() & live::AGGREGATE != 0
         && let Some(noted) = SINCE.get_ptr_mut(id)
     {
         // SAFETY: as in `remember`; the task has the socket, so that it does not end now.
@@ -112,46 +119,33 @@ pub(crate) fn note_user(id: u64, tgid: u32, start_ns: u64) {
     }
 }
 
-/// The current task, if it is the socket's user.
-#[inline(always)]
-fn user(tcp: TcpSock) -> Process {
-    if !tcp.owned() {
-        return Process::UNKNOWN;
-    }
-    let current = Task::current();
-    if current.is_kernel_thread() {
-        return Process::UNKNOWN;
-    }
-    Process { tgid: current.tgid(), start_ns: current.group_leader().start_ns() }
-}
-
 /// Looks up what is remembered of the socket, and remembers what comes next.
 #[inline(always)]
-fn remember(facts: &Facts, now: u64) -> Known {
-    let Facts { tcp, class, old, new, id, .. } = *facts;
+fn remember(facts: &Facts) -> Known {
+    let Facts { tcp, old, new, id, now, .. } = *facts;
     // A child is born before it is anybody's; up to 6.12 with its listener's cookie.
-    if class & class::CHILD != 0 {
+    if facts.is(class::CHILD) {
         return Known { process: Process::UNKNOWN, passive: 1, elapsed: NEVER };
     }
-    let mut process = user(tcp);
+    let mut process = facts.process;
     // One with a file was not accepted: both sides opened it at the same time.
-    let mut passive = u64::from(class & class::HANDSHAKE != 0 && !facts.has_file);
-    if class & class::END != 0 && tcp.error() == ECONNABORTED {
+    let mut passive = u64::from(facts.is(class::HANDSHAKE) && facts.has(flags::NO_FILE));
+    if facts.is(class::END) && tcp.error() == ECONNABORTED {
         process = Process::UNKNOWN;
     }
     let mut elapsed = NEVER;
     if let Some(noted) = SINCE.get_ptr_mut(id) {
         // SAFETY: the socket's own entry, which nobody takes away before the socket's end, and this is in its lock.
         unsafe {
-            if (*noted).state == u32::from(old) && class & class::TIMED != 0 {
+            if (*noted).state == u32::from(old) && facts.is(class::TIMED) {
                 elapsed = now.wrapping_sub((*noted).at_ns);
             }
             passive |= (*noted).passive;
             // Whoever closes another's listener is not its owner (`ss -K`).
-            if process.tgid == 0 || (class & class::LISTENER != 0 && (*noted).tgid != 0) {
+            if process.tgid == 0 || ((*noted).tgid != 0 && facts.is(class::LISTENER)) {
                 process = Process { tgid: (*noted).tgid, start_ns: (*noted).process_start_ns };
             }
-            if old != new {
+            if facts.is(class::MOVES) {
                 (*noted).at_ns = now;
             }
             (*noted).state = new.into();
@@ -159,11 +153,11 @@ fn remember(facts: &Facts, now: u64) -> Known {
             (*noted).process_start_ns = process.start_ns;
             (*noted).tgid = process.tgid;
         }
-        if class & class::END != 0 {
+        if facts.is(class::END) {
             // Only a miss is an error here.
             let _ = SINCE.remove(id);
         }
-    } else if class & class::END == 0 {
+    } else if !facts.is(class::END) {
         let Process { tgid, start_ns } = process;
         let since = Since { at_ns: now, process_start_ns: start_ns, tgid, state: new.into(), passive };
         // Without room the time of the next transition is unknown, and said to be.
@@ -174,26 +168,26 @@ fn remember(facts: &Facts, now: u64) -> Known {
 
 /// What is told of the time, and the time itself.
 #[inline(always)]
-fn measure(facts: &Facts, known: &Known, now: u64) -> (u8, u64) {
-    if facts.class & class::HANDSHAKE != 0 && (known.passive != 0 || facts.flags & flags::HAS_REQUEST != 0) {
-        return handshake(facts, now);
+fn measure(facts: &Facts, known: &Known) -> (u8, u64) {
+    if facts.is(class::HANDSHAKE) && (known.passive != 0 || facts.has(flags::HAS_REQUEST)) {
+        return handshake(facts);
     }
-    let kind = if facts.class & class::LAST != 0 { afterlife(facts, known.process) } else { what::TIME };
+    let kind = if facts.is(class::LAST) { afterlife(facts) } else { what::TIME };
     (kind, known.elapsed)
 }
 
 /// How long the connection was half-open: as `tracker/handshake.rs` of user space measures it.
 #[inline(always)]
-fn handshake(facts: &Facts, now: u64) -> (u8, u64) {
-    if facts.flags & flags::HAS_REQUEST != 0 {
-        let kind = if facts.flags & flags::FAST_OPEN != 0 {
+fn handshake(facts: &Facts) -> (u8, u64) {
+    if facts.has(flags::HAS_REQUEST) {
+        let kind = if facts.has(flags::FAST_OPEN) {
             what::FAST_OPEN
-        } else if facts.flags & flags::REQUEST_BY_FENTRY != 0 {
+        } else if facts.has(flags::REQUEST_BY_FENTRY) {
             what::FENTRY
         } else {
             what::SOCK_OPS
         };
-        return (kind, now.wrapping_sub(facts.request_ns));
+        return (kind, facts.now.wrapping_sub(facts.request_ns));
     }
     let (srtt_us, retransmits) = (facts.tcp.srtt_us(), facts.tcp.total_retrans());
     if retransmits != 0 {
@@ -207,29 +201,28 @@ fn handshake(facts: &Facts, now: u64) -> (u8, u64) {
 
 /// What becomes of a socket that closed first: as `tracker/connection.rs` of user space concludes it.
 #[inline(always)]
-fn afterlife(facts: &Facts, process: Process) -> u8 {
-    const SOCK_DONE: u64 = 1 << 1;
-    let Facts { tcp, old, .. } = *facts;
+fn afterlife(facts: &Facts) -> u8 {
+    let Facts { tcp, .. } = *facts;
     if tcp.error() != 0 {
         return what::TIME;
     }
-    if facts.flags & flags::TIME_WAIT_KNOWN != 0 {
-        return if facts.flags & flags::TIME_WAIT != 0 {
+    if facts.has(flags::TIME_WAIT_KNOWN) {
+        return if facts.has(flags::TIME_WAIT) {
             what::TIME_WAIT
-        } else if facts.flags & flags::TIME_WAIT_ORPHAN != 0 {
+        } else if facts.has(flags::TIME_WAIT_ORPHAN) {
             what::ORPHAN
         } else {
             what::TIME
         };
     }
-    let done = tcp.flags() & SOCK_DONE != 0;
-    let (unread, linger_zero) = (tcp.unread(), facts.flags & flags::LINGER_ZERO != 0);
-    let reset = if old == state::FIN_WAIT2 {
+    let done = facts.has(flags::DONE);
+    let (unread, linger_zero) = (tcp.unread(), facts.has(flags::LINGER_ZERO));
+    let reset = if facts.is(class::FIN_WAIT2) {
         !done && (linger_zero || unread > 0)
     } else {
         linger_zero || unread > 1
     };
-    if reset && tcp.owned() && process.tgid != 0 {
+    if reset && facts.process.tgid != 0 {
         what::TIME
     } else if done {
         what::TIME_WAIT
@@ -241,31 +234,27 @@ fn afterlife(facts: &Facts, process: Process) -> u8 {
 /// Adds 1 to the row.
 #[inline(always)]
 fn add(transition: Transition, facts: &Facts, known: &Known, kind: u8, ns: u64) {
-    let Facts { tcp, class, old, new, .. } = *facts;
-    let mut passive = known.passive;
-    // The compiler must not know that it is 0 or 1: it would make a branch of the product below.
-    // SAFETY: an AND of a register with a constant.
-    unsafe { asm!("{0} &= 1", inout(reg) passive, options(pure, nomem, nostack)) };
+    let Facts { tcp, old, new, .. } = *facts;
     let mut error = 0;
-    if class & class::FAILED != 0 {
+    if facts.is(class::FAILED) {
         error = tcp.error();
         if error == 0 && facts.local_port == 0 {
             error = NO_PORT;
         }
     }
-    let odd = if word() & mode::EPOCH != 0 { ODD } else { 0 };
-    let held = if class & class::END != 0 && facts.has_file { HELD } else { 0 };
+    let odd = ((facts.live & live::ODD_ROWS) * (u64::from(ODD) / live::ODD_ROWS)) as u8;
+    let held = if facts.is(class::END) && !facts.has(flags::NO_FILE) { HELD } else { 0 };
     let key = AggregateKey {
         process_start_ns: known.process.start_ns,
         cgroup_id: facts.cgroup_id,
         tgid: known.process.tgid,
         netns: facts.netns,
-        listener_port: (u64::from(facts.local_port) * passive) as u16,
-        error,
+        listener_port: (u64::from(facts.local_port) * known.passive) as u16,
+        error: emit::forget(error.into(), facts.now) as u16,
         old,
         new,
         bucket: bucket(ns),
-        what: kind | odd | held,
+        what: emit::forget((kind | odd | held).into(), facts.now) as u8,
     };
     let row = AGGREGATES.get_ptr_mut(key).or_else(|| {
         // The count is added below: another CPU may be as quick, and neither's must be overwritten.

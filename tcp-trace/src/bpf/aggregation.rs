@@ -1,4 +1,4 @@
-//! Aggregation: the mode word, and the maps that the kernel programs fill while it is on.
+//! Aggregation: the word that says whether it is on, and the maps that the kernel programs fill while it is on.
 
 use std::{
     io,
@@ -9,8 +9,15 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow, bail};
-use aya::{Ebpf, maps::Map, util::nr_cpus};
-use tcp_trace_common::aggregate::{AggregateKey, AggregateRow, ODD, mode};
+use aya::{
+    Ebpf,
+    maps::{Array, Map, MapData},
+    util::nr_cpus,
+};
+use tcp_trace_common::{
+    aggregate::{AggregateKey, AggregateRow, ODD},
+    nesting::live,
+};
 use tcp_trace_core::mode::Mode;
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
@@ -49,18 +56,17 @@ struct EntryAttr {
 }
 
 /// Which mode the programs are in. Shared by whoever switches it and whoever takes the rows out.
-#[derive(Debug)]
+#[expect(missing_debug_implementations, reason = "the map has none")]
 pub struct Aggregation {
-    mode: OwnedFd,
     rows: OwnedFd,
     since: OwnedFd,
     cpus: usize,
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
 struct State {
-    /// The mode word as the programs see it.
+    map: Array<MapData, u64>,
+    /// Bits of [`live`], as the programs see them.
     word: u64,
     /// How many generations of rows may still have something to take out.
     left: u8,
@@ -76,20 +82,20 @@ pub enum Generation {
 }
 
 impl Aggregation {
-    pub(super) fn new(object: &mut Ebpf) -> anyhow::Result<Self> {
+    /// `map` is the one that the programs read bits of [`live`] from, and `word` what is to stand there besides the mode.
+    pub(super) fn new(object: &mut Ebpf, map: Array<MapData, u64>, word: u64) -> anyhow::Result<Self> {
         let mut fd = |name: &str| {
             let map = object.take_map(name).ok_or_else(|| anyhow!("the eBPF object has no map {name}"))?;
-            let (Map::Array(data) | Map::PerCpuHashMap(data) | Map::HashMap(data)) = &map else {
+            let (Map::PerCpuHashMap(data) | Map::HashMap(data)) = &map else {
                 bail!("the map {name} is of another type")
             };
             Ok(data.fd().as_fd().try_clone_to_owned()?)
         };
         Ok(Self {
-            mode: fd(".data.mode")?,
             rows: fd("AGGREGATES")?,
             since: fd("SINCE")?,
             cpus: nr_cpus().map_err(|(file, error)| anyhow!("{file}: {error}"))?,
-            state: Mutex::default(),
+            state: Mutex::new(State { map, word, left: 0 }),
         })
     }
 
@@ -101,8 +107,8 @@ impl Aggregation {
     pub fn switch(&self, mode: Mode) -> anyhow::Result<()> {
         let mut state = self.state();
         let aggregate = mode == Mode::Aggregate;
-        let word = if aggregate { state.word | mode::AGGREGATE } else { state.word & !mode::AGGREGATE };
-        self.write(&mut state, word)?;
+        let word = if aggregate { state.word | live::AGGREGATE } else { state.word & !live::AGGREGATE };
+        state.write(word)?;
         if aggregate {
             // A program that has read the mode before it ends may read the generation after it has turned.
             state.left = 2;
@@ -121,12 +127,12 @@ impl Aggregation {
         if state.left == 0 {
             return Ok(None);
         }
-        if state.word & mode::AGGREGATE == 0 {
+        if state.word & live::AGGREGATE == 0 {
             state.left -= 1;
         }
-        let filled = if state.word & mode::EPOCH == 0 { Generation::Even } else { Generation::Odd };
-        let word = state.word ^ mode::EPOCH;
-        self.write(&mut state, word)?;
+        let filled = if state.word & live::ODD_ROWS == 0 { Generation::Even } else { Generation::Odd };
+        let word = state.word ^ live::ODD_ROWS;
+        state.write(word)?;
         Ok(Some(filled))
     }
 
@@ -172,19 +178,12 @@ impl Aggregation {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn write(&self, state: &mut State, word: u64) -> anyhow::Result<()> {
-        let key = 0_u32;
-        let mut attr = EntryAttr {
-            map_fd: number(&self.mode),
-            padding: 0,
-            key: (&raw const key) as u64,
-            value: (&raw const word) as u64,
-            flags: 0,
-        };
-        // SAFETY: the kernel reads a key of 4 bytes and a value of 8, the sizes of the map.
-        unsafe { bpf(command::MAP_UPDATE_ELEM, &mut attr) }.context("setting the mode of the programs")?;
-        state.word = word;
+impl State {
+    fn write(&mut self, word: u64) -> anyhow::Result<()> {
+        self.map.set(0, word, 0).context("setting the mode of the programs")?;
+        self.word = word;
         Ok(())
     }
 }
