@@ -83,15 +83,15 @@ pub(super) fn record(ctx: &BtfTracePointContext, cpu: Cpu, live: u64, tcp: TcpSo
     // What the filter cannot judge yet is sent as ever: a row could not be taken back.
     let aggregated = verdict == Verdict::Accept && live & live::AGGREGATE != 0;
     // The verifier is to walk the rest once, not once for each mode.
-    let aggregated = emit::forget(aggregated.into(), cookie) != 0;
-    if !aggregated {
+    let aggregated = || emit::forget(aggregated.into(), cookie) != 0;
+    if !aggregated() {
         note_held(live, cookie, new, has_file, tcp);
     }
     let (user, task) = user(tcp, nothing);
     let (rest, rest_flags) = rest(tcp, nothing, old, new, request_ns, (cgroup_id >> 32) as u32);
     let addresses = Addresses { local: local_addr, peer: peer_addr };
     let bits = flags::HAS_SOCK
-        | if aggregated { flags::AGGREGATED } else { 0 }
+        | if aggregated() { flags::AGGREGATED } else { 0 }
         | if has_file { 0 } else { flags::NO_FILE }
         | socket_flags(tcp)
         | time_wait
@@ -118,8 +118,9 @@ pub(super) fn record(ctx: &BtfTracePointContext, cpu: Cpu, live: u64, tcp: TcpSo
         peer_port,
         srtt_us: tcp.srtt_us(),
     };
-    let class = if aggregated { aggregate::class_of(transition) } else { class::SHOWN };
-    if class & class::SHOWN != 0 {
+    let class = aggregate::class_of(transition);
+    if !aggregated() || emit::forget(class & class::SHOWN, cookie) != 0 {
+        let aggregated = aggregated();
         // Each branch with a size of its own, because the verifier wants constants.
         match Parts::of(bits) {
             Parts::Head => transition.output(head, aggregated),
@@ -128,7 +129,7 @@ pub(super) fn record(ctx: &BtfTracePointContext, cpu: Cpu, live: u64, tcp: TcpSo
             Parts::All => transition.output(PackedChange { head, user, rest, addresses }, aggregated),
         }
     }
-    if aggregated {
+    if aggregated() {
         let id = if cookie == 0 { sk.address() } else { cookie };
         let user = Process { tgid: user.tgid, start_ns: user.process_start_ns };
         let (flags, process) = (bits, user);
