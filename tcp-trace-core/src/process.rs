@@ -48,6 +48,12 @@ impl Comm {
         Self::new(bytes)
     }
 
+    /// `None` for the name of no process, [`Comm::default`].
+    #[must_use]
+    pub fn known(self) -> Option<Self> {
+        Self::new(self.0)
+    }
+
     /// The bytes before the first NUL.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

@@ -14,7 +14,7 @@ impl Tracker {
         if let Some(survey) = &mut self.survey {
             survey.closed(key);
         }
-        let Some(mut connection) = self.table.remove(&key) else { return };
+        let Some(mut connection) = self.table.remove(key) else { return };
         let life = connection.life.take().filter(|_| event.old != TcpState::Listen);
         let obituary = life.map(|life| Obituary {
             container: step.change.container.clone(),
@@ -22,7 +22,7 @@ impl Tracker {
         });
         let afterlife = step.afterlife.filter(|_| connection.accepted);
         if let Some(afterlife) = afterlife {
-            self.time_waits.entered(connection.cookie, afterlife, connection.owner);
+            self.time_waits.entered(connection.cookie, afterlife, connection.owner());
         }
         match connection.cookie {
             Some(cookie) if self.awaits_close(event) => {
@@ -48,8 +48,8 @@ impl Tracker {
             connection.disown();
         }
         if let Some(obituary) = &mut obituary {
-            obituary.owner = connection.owner;
-            obituary.container = self.people.container(connection.owner, connection.cgroup_id);
+            obituary.owner = connection.owner();
+            obituary.container = self.people.container(connection.owner(), connection.cgroup_id());
         }
         if let Some(key) = connection.cookie.map(Key::Cookie) {
             let held = self.held.take(key);
@@ -76,8 +76,8 @@ impl Tracker {
 
     /// Makes events that were held back part of the report.
     pub(super) fn accept_all(&mut self, held: Vec<Step>, connection: &mut Connection, output: &mut Output) {
-        for step in held {
-            let step = step.completed(connection);
+        for mut step in held {
+            step.complete(connection);
             accept(&mut self.tally, &mut self.balance, connection, &step);
             if self.settings.changes {
                 output.changes.push(step.change);
@@ -92,7 +92,7 @@ impl Tracker {
         {
             self.conclude(ended, output);
         }
-        let Some(mut connection) = self.table.remove(&key) else { return };
+        let Some(mut connection) = self.table.remove(key) else { return };
         if connection.state == TcpState::Listen {
             self.listeners.remove(key, &connection);
         }
@@ -108,12 +108,8 @@ impl Tracker {
     /// Transitions of connections that have ended count for this window, whoever will turn out to have held them.
     pub(super) fn attribute_ended(&mut self) {
         for ended in self.wake.iter_mut() {
-            let owner = ended.connection.owner;
-            if ended.connection.is_provisional() {
-                ended.connection.disown();
-            }
-            self.tally.attribute(&mut ended.connection);
-            ended.connection.owner = owner;
+            let owner = ended.connection.owner().filter(|_| !ended.connection.is_provisional());
+            self.tally.attribute_to(owner, &mut ended.connection);
         }
     }
 }

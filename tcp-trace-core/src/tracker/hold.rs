@@ -55,6 +55,11 @@ impl Held {
         steps
     }
 
+    /// Whether nothing is held back.
+    pub(super) fn is_empty(&self) -> bool {
+        self.total == 0
+    }
+
     /// The last transition of a connection that is held back.
     pub(super) fn last(&self, key: Key) -> Option<(TcpState, TcpState)> {
         let (_, steps) = self.steps.get(&key)?;

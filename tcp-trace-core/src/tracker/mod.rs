@@ -19,11 +19,11 @@ mod requests;
 mod sources;
 mod summary;
 mod survey;
+mod table;
 mod tally;
 mod time_wait;
 mod wake;
 
-use rustc_hash::FxHashMap;
 use tcp_trace_common::filter::{Filter, Subject, Verdict};
 
 use self::{
@@ -37,6 +37,7 @@ use self::{
     people::People,
     requests::Requests,
     survey::{Samples, Survey},
+    table::{Place, Table},
     tally::Tally,
     time_wait::TimeWaits,
     wake::Wake,
@@ -105,7 +106,7 @@ pub struct Tracker {
     filters: Vec<Filter>,
     /// Whether lost events are known to be ones that the filters accept.
     counts_lost: bool,
-    table: FxHashMap<Key, Connection>,
+    table: Table,
     listeners: Listeners,
     held: Held,
     balance: Balance,
@@ -147,7 +148,7 @@ impl Tracker {
             settings,
             filters,
             counts_lost,
-            table: FxHashMap::default(),
+            table: Table::default(),
             listeners: Listeners::default(),
             held: Held::new(settings.max_connections / 4),
             balance: Balance::default(),
@@ -242,14 +243,10 @@ impl Tracker {
         if birth {
             self.bury_predecessor(key, output);
         }
-        let tracked = self.table.len() < self.settings.max_connections || self.table.contains_key(&key);
+        let place = self.place(key, event, birth);
+        let tracked = place.is_some();
         let mut stranger;
-        let connection = if tracked {
-            let new = || begin(event, birth, self.settings.closed);
-            let known = self.table.entry(key).or_insert_with(new);
-            if known.state == TcpState::Listen {
-                self.listeners.remove(key, known);
-            }
+        let connection = if let Some(known) = place.and_then(|place| self.table.at_mut(place)) {
             known
         } else {
             self.balance.untracked();
@@ -257,7 +254,9 @@ impl Tracker {
             &mut stranger
         };
         let mut step = connection.advance(event, parent, sent, &self.session);
-        step.change.container = self.people.container(step.change.owner, step.change.cgroup_id);
+        if self.settings.changes || self.settings.closed {
+            step.change.container = self.people.container(step.change.owner, step.change.cgroup_id);
+        }
         if step.handshake.is_some() {
             step.counted = self.requests.completed(event.cookie);
         }
@@ -268,12 +267,17 @@ impl Tracker {
         match judge(&self.filters, connection, (event.old, event.new)).and(naming::ripeness(event)) {
             Verdict::Accept => {
                 connection.accepted = true;
-                for step in self.held.take(key).into_iter().chain([step.clone()]) {
-                    let step = step.completed(connection);
+                for mut step in self.held.take(key) {
+                    step.complete(connection);
                     accept(&mut self.tally, &mut self.balance, connection, &step);
                     if self.settings.changes {
                         output.changes.push(step.change);
                     }
+                }
+                step.complete(connection);
+                accept(&mut self.tally, &mut self.balance, connection, &step);
+                if self.settings.changes {
+                    output.changes.push(step.change.clone());
                 }
             }
             Verdict::Defer if !ends => {
@@ -291,10 +295,24 @@ impl Tracker {
         }
     }
 
+    /// Where the event's connection stands in the table; it is entered if it is new. `None` if there is no room.
+    fn place(&mut self, key: Key, event: &Event, birth: bool) -> Option<Place> {
+        let Some(place) = self.table.find(key) else {
+            let new = || begin(event, birth, self.settings.closed);
+            return (self.table.len() < self.settings.max_connections).then(|| self.table.add(key, new()));
+        };
+        if let Some(known) = self.table.at(place)
+            && known.state == TcpState::Listen
+        {
+            self.listeners.remove(key, known);
+        }
+        Some(place)
+    }
+
     /// There was no room for the events of a connection that the filter cannot judge.
     fn give_up(&mut self, key: Key) {
-        if self.table.get(&key).is_some_and(|connection| connection.state != TcpState::Listen) {
-            self.table.remove(&key);
+        if self.table.get(key).is_some_and(|connection| connection.state != TcpState::Listen) {
+            self.table.remove(key);
         }
     }
 
@@ -314,9 +332,9 @@ impl Tracker {
             return;
         }
         let key = Key::Cookie(used.cookie);
-        let Some(connection) = self.table.get_mut(&key) else { return };
+        let Some(connection) = self.table.get_mut(key) else { return };
         // A later use, by another task than the one that a transition showed, may be a helper's.
-        if connection.owner.is_none() || connection.is_provisional() {
+        if connection.owner().is_none() || connection.is_provisional() {
             connection.used_by(used.task, OwnerSource::Accept);
         }
         self.decide(key, output);
@@ -324,13 +342,13 @@ impl Tracker {
 
     /// Judges the events of a connection that were held back, after its owner has become known.
     fn decide(&mut self, key: Key, output: &mut Output) {
-        let Some(connection) = self.table.get_mut(&key) else { return };
+        let Some(connection) = self.table.get_mut(key) else { return };
         let Some(transition) = self.held.last(key) else { return };
         match judge(&self.filters, connection, transition) {
             Verdict::Accept => {
                 connection.accepted = true;
-                for step in self.held.take(key) {
-                    let step = step.completed(connection);
+                for mut step in self.held.take(key) {
+                    step.complete(connection);
                     accept(&mut self.tally, &mut self.balance, connection, &step);
                     if self.settings.changes {
                         output.changes.push(step.change);
@@ -379,8 +397,8 @@ fn judge(filters: &[Filter], connection: &Connection, (old, new): (TcpState, Tcp
             local_port: connection.local.port,
             peer_port: connection.peer.port,
             family: connection.family_number(),
-            netns: connection.netns.unwrap_or(0),
-            cgroup_id: connection.cgroup_id.unwrap_or(0),
+            netns: connection.netns().unwrap_or(0),
+            cgroup_id: connection.cgroup_id().unwrap_or(0),
             local_addr: &local_addr,
             peer_addr: &peer_addr,
             pid: connection.pid_for_filter(filter.pid),

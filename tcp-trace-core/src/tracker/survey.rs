@@ -172,10 +172,11 @@ impl Tracker {
         }
         self.samples.ends.clear();
         if self.session.attach == Attach::Tracepoint {
-            for (key, known) in &self.table {
+            for known in self.table.values() {
                 // The same ends in two namespaces are two connections, and nobody can tell which is which.
+                let key = known.key();
                 let known = survey.by_ends.entry((known.local, known.peer));
-                known.and_modify(|key| *key = None).or_insert(Some(*key));
+                known.and_modify(|key| *key = None).or_insert(Some(key));
             }
         }
         // Listeners first, so that connections find theirs.
@@ -251,7 +252,7 @@ impl Tracker {
         let age = survey::age(row);
         let closed = self.settings.closed;
         let room = self.table.len() < self.settings.max_connections;
-        match self.table.get_mut(&key) {
+        match self.table.get_mut(key) {
             Some(known) if known.last < survey.begin && known.state != row.state => {
                 known.repair(row, age, read);
                 self.balance.repaired();
@@ -260,7 +261,7 @@ impl Tracker {
             None if room => {
                 let mut found = Connection::found(row, age, read);
                 found.life = closed.then(|| Box::new(Life::found(row.state)));
-                self.table.insert(key, found);
+                self.table.add(key, found);
                 if self.session.attach == Attach::Tracepoint {
                     self.samples.ends.insert((row.local, row.peer), key);
                 }
@@ -276,7 +277,7 @@ impl Tracker {
 
     /// A socket that was found, not born in sight: a listener is entered, a connection may have come in on one.
     fn find_parent(&mut self, key: Key, row: &SocketRow) {
-        let Some(connection) = self.table.get_mut(&key) else { return };
+        let Some(connection) = self.table.get_mut(key) else { return };
         if row.state == TcpState::Listen {
             self.listeners.insert(key, connection);
         } else if row.inode.is_none()
@@ -294,7 +295,7 @@ impl Tracker {
     fn hold(&mut self, key: Key, row: &SocketRow, survey: &Survey) {
         let Some(inode) = row.inode else { return };
         let holders = self.samples.holders.get(&inode).map(Vec::as_slice).unwrap_or_default();
-        let Some(connection) = self.table.get_mut(&key) else { return };
+        let Some(connection) = self.table.get_mut(key) else { return };
         let Some(owner) = choose(holders, &survey.processes, connection) else { return };
         connection.held_by(owner);
         if row.state == TcpState::Listen {
@@ -306,7 +307,7 @@ impl Tracker {
 
     /// Judges a connection that no event has brought up for judgement.
     fn admit(&mut self, key: Key, output: &mut Output) {
-        let Some(connection) = self.table.get_mut(&key) else { return };
+        let Some(connection) = self.table.get_mut(key) else { return };
         if connection.accepted {
             return;
         }
@@ -321,7 +322,7 @@ impl Tracker {
                 if state == TcpState::Listen {
                     self.listeners.remove(key, connection);
                 }
-                self.table.remove(&key);
+                self.table.remove(key);
             }
         }
     }
@@ -332,16 +333,16 @@ impl Tracker {
     fn bury_unlisted(&mut self, rows: &[(Timestamp, SocketRow)], survey: &Survey, end: &SurveyEnd) -> bool {
         let listed: FxHashSet<_> = rows.iter().map(|(_, row)| row.cookie).collect();
         let before = std::mem::take(&mut self.samples.unlisted);
-        let unlisted = self.table.iter().filter(|(_, connection)| {
+        let unlisted = self.table.values().filter(|connection| {
             connection.last < survey.begin
-                && connection.netns.is_some_and(|netns| end.namespaces.contains(&netns))
+                && connection.netns().is_some_and(|netns| end.namespaces.contains(&netns))
                 && connection.cookie.is_some_and(|cookie| !listed.contains(&cookie))
         });
         let (dead, unlisted): (Vec<_>, _) =
-            unlisted.map(|(key, _)| *key).partition(|key| before.contains(key));
+            unlisted.map(Connection::key).partition(|key| before.contains(key));
         self.samples.unlisted = unlisted.into_iter().collect();
         for key in dead {
-            let Some(mut connection) = self.table.remove(&key) else { continue };
+            let Some(mut connection) = self.table.remove(key) else { continue };
             if connection.state == TcpState::Listen {
                 self.listeners.remove(key, &connection);
             }
@@ -379,7 +380,7 @@ fn choose(
     connection: &Connection,
 ) -> Option<Owner> {
     let held_by = |pid: u32| holders.iter().any(|holder| holder.pid == pid);
-    if let Some(owner) = connection.owner
+    if let Some(owner) = connection.owner()
         && held_by(owner.process.pid)
         && processes
             .get(&owner.process.pid)

@@ -22,7 +22,9 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Tally {
     max_rows: usize,
-    pub(super) states: BTreeMap<TcpState, StateTally>,
+    states: [StateTally; STATES],
+    /// Those that no kernel had when this was written.
+    strange: BTreeMap<TcpState, StateTally>,
     pub(super) handshakes: HandshakeTally,
     pub(super) sources: HalfOpenSources,
     /// By namespace and local end; key `None` sums up what the table had no room for.
@@ -74,15 +76,23 @@ pub(super) struct ConnectTally {
 #[derive(Debug, Default)]
 pub(super) struct ProcessTally {
     pub(super) comm: Option<Comm>,
-    pub(super) transitions: BTreeMap<u8, u64>,
+    pub(super) transitions: Cells,
     pub(super) time_wait: u64,
 }
+
+/// Transitions by kind, of which a process has a dozen at most.
+#[derive(Debug, Default)]
+pub(super) struct Cells(Vec<(u8, u64)>);
+
+/// States that kernels have, by number.
+const STATES: usize = 16;
 
 impl Tally {
     pub(super) fn new(max_rows: usize) -> Self {
         Self {
             max_rows,
-            states: BTreeMap::new(),
+            states: Default::default(),
+            strange: BTreeMap::new(),
             handshakes: HandshakeTally::default(),
             sources: HalfOpenSources::default(),
             listeners: FxHashMap::default(),
@@ -98,10 +108,10 @@ impl Tally {
     pub(super) fn step(&mut self, step: &Step) {
         let Step { change, handshake, attempt, afterlife, listener, counted } = step;
         if change.old != change.new {
-            self.states.entry(change.new).or_default().entered += 1;
+            self.state(change.new).entered += 1;
         }
         if let Some(duration) = change.duration_ns {
-            self.states.entry(change.old).or_default().durations.record(duration);
+            self.state(change.old).durations.record(duration);
         }
         if let Some(handshake) = handshake {
             let local = listener.unwrap_or(change.local);
@@ -127,6 +137,20 @@ impl Tally {
             }
             Some(Afterlife::Orphan) => self.orphaned += 1,
             None => {}
+        }
+    }
+
+    /// The states that something is known of.
+    pub(super) fn states(&self) -> impl Iterator<Item = (TcpState, &StateTally)> {
+        let known = (0_u8..).zip(&self.states).map(|(number, tally)| (TcpState::from_number(number), tally));
+        let strange = self.strange.iter().map(|(state, tally)| (*state, tally));
+        known.filter(|(_, tally)| tally.entered > 0 || tally.durations.count() > 0).chain(strange)
+    }
+
+    fn state(&mut self, state: TcpState) -> &mut StateTally {
+        match self.states.get_mut(usize::from(state.number())) {
+            Some(tally) => tally,
+            None => self.strange.entry(state).or_default(),
         }
     }
 
@@ -159,15 +183,21 @@ impl Tally {
 
     /// Attributes a connection's transitions to its owner as it is known by now.
     pub(super) fn attribute(&mut self, connection: &mut Connection) {
+        self.attribute_to(connection.owner(), connection);
+    }
+
+    /// Attributes a connection's transitions to `owner`.
+    pub(super) fn attribute_to(&mut self, owner: Option<Owner>, connection: &mut Connection) {
         if !connection.accepted {
             return;
         }
-        let owner = connection.owner;
-        for slot in connection.take_trail() {
-            match self.process(owner) {
-                Some(process) => *process.transitions.entry(slot).or_default() += 1,
-                None => self.omitted += 1,
-            }
+        let mut trail = connection.take_trail().peekable();
+        if trail.peek().is_none() {
+            return;
+        }
+        match self.process(owner) {
+            Some(process) => trail.for_each(|slot| process.transitions.add(slot)),
+            None => self.omitted += trail.count() as u64,
         }
     }
 
@@ -192,6 +222,29 @@ impl Tally {
             DurationSource::Srtt => srtt,
             DurationSource::Rto => rto,
         } += 1;
+    }
+}
+
+impl Cells {
+    fn add(&mut self, slot: u8) {
+        match self.0.binary_search_by_key(&slot, |(slot, _)| *slot) {
+            Ok(at) => {
+                if let Some((_, count)) = self.0.get_mut(at) {
+                    *count += 1;
+                }
+            }
+            Err(at) => self.0.insert(at, (slot, 1)),
+        }
+    }
+
+    /// Every kind with its count, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u8, u64)> {
+        self.0.iter().copied()
+    }
+
+    /// Transitions of all kinds.
+    pub(super) fn total(&self) -> u64 {
+        self.0.iter().map(|(_, count)| count).sum()
     }
 }
 

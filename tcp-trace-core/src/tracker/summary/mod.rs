@@ -78,8 +78,8 @@ fn states(tracker: &Tracker) -> BTreeMap<TcpState, StateSummary> {
             (state, StateSummary { live, ..StateSummary::default() })
         })
         .collect();
-    for (state, tally) in &tracker.tally.states {
-        let summary = states.entry(*state).or_default();
+    for (state, tally) in tracker.tally.states() {
+        let summary = states.entry(state).or_default();
         summary.entered = tally.entered;
         summary.duration = (&tally.durations).into();
     }

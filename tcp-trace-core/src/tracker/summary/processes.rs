@@ -18,10 +18,10 @@ use crate::{
 pub(super) fn processes(tracker: &Tracker) -> Vec<ProcessSummary> {
     let mut live: FxHashMap<Option<ProcessId>, (u64, Option<Comm>)> = FxHashMap::default();
     for connection in accepted(tracker) {
-        let (count, comm) = live.entry(connection.owner.map(|owner| owner.process)).or_default();
+        let (count, comm) = live.entry(connection.owner().map(|owner| owner.process)).or_default();
         *count += 1;
         // The order of the table is nobody's business: of several names the greatest.
-        *comm = (*comm).max(connection.owner.and_then(|owner| owner.comm));
+        *comm = (*comm).max(connection.owner().and_then(|owner| owner.comm));
     }
     let idle = ProcessTally::default();
     let ids: BTreeSet<_> = tracker.tally.processes.keys().chain(live.keys()).copied().collect();
@@ -32,8 +32,8 @@ pub(super) fn processes(tracker: &Tracker) -> Vec<ProcessSummary> {
             let (live, comm) = live.get(&id).copied().unwrap_or_default();
             ProcessSummary {
                 process: id.map(|id| identity(tracker, id, tally.comm.or(comm))),
-                total: tally.transitions.values().sum(),
-                transitions: tally.transitions.iter().map(|(slot, count)| cell(*slot, *count)).collect(),
+                total: tally.transitions.total(),
+                transitions: tally.transitions.iter().map(|(slot, count)| cell(slot, count)).collect(),
                 live,
             }
         })
@@ -63,13 +63,13 @@ pub(super) fn containers(tracker: &Tracker) -> Option<Vec<ContainerSummary>> {
         let Some(id) = *id else { continue };
         let part = parts.entry(container(id)).or_default();
         part.processes.insert(id);
-        part.total += tally.transitions.values().sum::<u64>();
+        part.total += tally.transitions.total();
         part.time_wait += tally.time_wait;
     }
     for connection in accepted(tracker) {
-        let inside = tracker.people.container(connection.owner, connection.cgroup_id);
+        let inside = tracker.people.container(connection.owner(), connection.cgroup_id());
         let part = parts.entry(inside.as_deref().cloned()).or_default();
-        part.processes.extend(connection.owner.map(|owner| owner.process));
+        part.processes.extend(connection.owner().map(|owner| owner.process));
         part.live += 1;
         part.close_wait += u64::from(lingers(tracker, connection));
     }
