@@ -14,6 +14,7 @@ use tcp_trace_core::{
     decode::decode,
     filter::FilterSpec,
     input::Input,
+    report::LineWriter,
     tracker::{Output, Settings, Tracker},
 };
 
@@ -104,9 +105,9 @@ fn json_lines(bencher: Bencher<'_, '_>) {
     feed(&mut tracker(settings), &LIVES, |output| changes.append(&mut output.changes));
     bencher.counter(ItemsCount::new(changes.len())).with_inputs(|| Vec::with_capacity(1 << 20)).bench_values(
         |mut out: Vec<u8>| {
+            let mut writer = LineWriter::default();
             for change in &changes {
-                serde_json::to_writer(&mut out, change).unwrap();
-                out.push(b'\n');
+                writer.write(&mut out, change);
                 if out.len() > 1 << 19 {
                     black_box(&out);
                     out.clear();

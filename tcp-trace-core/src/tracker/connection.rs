@@ -82,7 +82,7 @@ enum Entry {
 
 /// An `Option<Owner>`: there is one if its source is known.
 #[derive(Clone, Copy, Debug)]
-struct PackedOwner {
+pub(super) struct PackedOwner {
     /// [`Self::NO_START`] if it is not known.
     start_ns: u64,
     pid: u32,
@@ -95,7 +95,7 @@ impl PackedOwner {
     /// No multiple of a clock tick, and 584 years.
     const NO_START: u64 = u64::MAX;
 
-    fn pack(owner: Option<Owner>) -> Self {
+    pub(super) fn pack(owner: Option<Owner>) -> Self {
         let Some(Owner { process, comm, source }) = owner else {
             let comm = Comm::default();
             return Self { start_ns: Self::NO_START, pid: 0, comm, source: OwnerSource::Unknown };
@@ -108,7 +108,7 @@ impl PackedOwner {
         }
     }
 
-    fn unpack(self) -> Option<Owner> {
+    pub(super) fn unpack(self) -> Option<Owner> {
         let Self { start_ns, pid, comm, source } = self;
         let start_ns = (start_ns != Self::NO_START).then_some(start_ns);
         let owner = Owner { process: ProcessId { pid, start_ns }, comm: comm.known(), source };

@@ -1,7 +1,7 @@
 //! How connections leave the table: closed, outlived by a successor, or closed while somebody still held their sockets.
 
 use super::{
-    Output, Tracker, Verdict, accept,
+    Output, Tracker, Verdict, accept_held,
     connection::{Connection, Key, Step},
     judge,
     wake::Ended,
@@ -11,14 +11,17 @@ use crate::{input::Event, report::Obituary, state::TcpState};
 impl Tracker {
     /// A connection or a listener has ended.
     pub(super) fn close(&mut self, key: Key, event: &Event, step: &Step, output: &mut Output) {
-        if let Some(survey) = &mut self.survey {
-            survey.closed(key);
+        let max = self.settings.max_survey_rows();
+        if self.survey.as_mut().is_some_and(|survey| !survey.closed(key, max)) {
+            // It has taken so long that it knows nothing any more.
+            self.survey = None;
+            self.samples.gauge.drops(1);
         }
         let Some(mut connection) = self.table.remove(key) else { return };
         let life = connection.life.take().filter(|_| event.old != TcpState::Listen);
-        let obituary = life.map(|life| Obituary {
-            container: step.change.container.clone(),
-            ..life.obituary(&connection, event, step)
+        let obituary = life.map(|life| {
+            let container = step.change.container.clone();
+            Box::new(Obituary { container, ..life.obituary(&connection, event, step) })
         });
         let afterlife = step.afterlife.filter(|_| connection.accepted);
         if let Some(afterlife) = afterlife {
@@ -67,22 +70,17 @@ impl Tracker {
     pub(super) fn bury(
         &mut self,
         mut connection: Connection,
-        obituary: Option<Obituary>,
+        obituary: Option<Box<Obituary>>,
         output: &mut Output,
     ) {
         self.tally.attribute(&mut connection);
-        output.closed.extend(obituary.filter(|_| connection.accepted));
+        output.closed.extend(obituary.filter(|_| connection.accepted).map(|obituary| *obituary));
     }
 
     /// Makes events that were held back part of the report.
     pub(super) fn accept_all(&mut self, held: Vec<Step>, connection: &mut Connection, output: &mut Output) {
-        for mut step in held {
-            step.complete(connection);
-            accept(&mut self.tally, &mut self.balance, connection, &step);
-            if self.settings.changes {
-                output.changes.push(step.change);
-            }
-        }
+        let changes = self.settings.changes.then_some(&mut output.changes);
+        accept_held(held, connection, &mut self.tally, &mut self.balance, changes);
     }
 
     /// A connection begins under this key: whatever is known under it belongs to an earlier life, whose end was lost.

@@ -8,6 +8,7 @@ mod balance;
 mod connection;
 mod ending;
 mod errno;
+mod gauge;
 mod handshake;
 mod hold;
 mod life;
@@ -29,6 +30,7 @@ use tcp_trace_common::filter::{Filter, Subject, Verdict};
 use self::{
     balance::Balance,
     connection::{Connection, Key, Step},
+    gauge::RowGauges,
     handshake::DurationSource,
     hold::Held,
     life::Life,
@@ -57,8 +59,9 @@ use crate::{
 pub struct Settings {
     /// A socket in CLOSE_WAIT for longer than this many nanoseconds lingers.
     pub close_wait_after_ns: u64,
-    /// Connections kept; events of further ones are counted, but have no history. A fourth as
-    /// many events may be held back until the filter can judge them.
+    /// Connections kept. One that comes when there is no room takes the place of one that is established and quiet;
+    /// where there is none of these its events are counted, but have no history. A fourth as many events may be held
+    /// back until the filter can judge them.
     pub max_connections: usize,
     /// Rows kept per table of a report (listeners, destinations, processes).
     pub max_rows: usize,
@@ -83,7 +86,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             close_wait_after_ns: 10_000_000_000,
-            max_connections: 1 << 20,
+            max_connections: MAX_CONNECTIONS,
             max_rows: 4096,
             max_sockets: 100,
             changes: false,
@@ -92,8 +95,22 @@ impl Default for Settings {
     }
 }
 
+/// Connections kept unless something else is asked for: 350 MiB of them.
+pub const MAX_CONNECTIONS: usize = 2_000_000;
+/// The most that can be asked for: what their numbers have room for.
+pub const MOST_CONNECTIONS: usize = 1 << 30;
+
+impl Settings {
+    /// Sockets that one survey may show. Requests and time-wait sockets are among them, which the table does not keep.
+    fn max_survey_rows(&self) -> usize {
+        self.max_connections.saturating_mul(2)
+    }
+}
+
 /// Processes kept of each of two generations.
 const PEOPLE: usize = 8192;
+/// Events held back at most, some hundred bytes each.
+const UNDECIDED: usize = 1 << 18;
 /// Half-open requests kept; as many as the kernel program's map holds.
 const REQUESTS: usize = 65_536;
 
@@ -111,6 +128,7 @@ pub struct Tracker {
     held: Held,
     balance: Balance,
     tally: Tally,
+    rows: RowGauges,
     people: People,
     requests: Requests,
     namespaces: Namespaces,
@@ -150,9 +168,10 @@ impl Tracker {
             counts_lost,
             table: Table::default(),
             listeners: Listeners::default(),
-            held: Held::new(settings.max_connections / 4),
+            held: Held::new((settings.max_connections / 4).min(UNDECIDED)),
             balance: Balance::default(),
             tally: Tally::new(settings.max_rows),
+            rows: RowGauges::default(),
             people: People::new(PEOPLE),
             requests: Requests::new(REQUESTS),
             namespaces: Namespaces::default(),
@@ -221,6 +240,7 @@ impl Tracker {
         for connection in self.table.values_mut() {
             self.tally.attribute(connection);
         }
+        self.gauge_rows();
         let report = summary::report(self);
         self.tally = Tally::new(self.settings.max_rows);
         self.balance.next_window();
@@ -250,6 +270,7 @@ impl Tracker {
             known
         } else {
             self.balance.untracked();
+            self.table.gauge.drops(1);
             stranger = begin(event, birth, self.settings.closed);
             &mut stranger
         };
@@ -267,13 +288,9 @@ impl Tracker {
         match judge(&self.filters, connection, (event.old, event.new)).and(naming::ripeness(event)) {
             Verdict::Accept => {
                 connection.accepted = true;
-                for mut step in self.held.take(key) {
-                    step.complete(connection);
-                    accept(&mut self.tally, &mut self.balance, connection, &step);
-                    if self.settings.changes {
-                        output.changes.push(step.change);
-                    }
-                }
+                let changes = self.settings.changes.then_some(&mut output.changes);
+                let (tally, balance) = (&mut self.tally, &mut self.balance);
+                accept_held(self.held.take(key), connection, tally, balance, changes);
                 step.complete(connection);
                 accept(&mut self.tally, &mut self.balance, connection, &step);
                 if self.settings.changes {
@@ -298,8 +315,8 @@ impl Tracker {
     /// Where the event's connection stands in the table; it is entered if it is new. `None` if there is no room.
     fn place(&mut self, key: Key, event: &Event, birth: bool) -> Option<Place> {
         let Some(place) = self.table.find(key) else {
-            let new = || begin(event, birth, self.settings.closed);
-            return (self.table.len() < self.settings.max_connections).then(|| self.table.add(key, new()));
+            let room = self.table.len() < self.settings.max_connections || self.make_room();
+            return room.then(|| self.table.add(key, begin(event, birth, self.settings.closed)));
         };
         if let Some(known) = self.table.at(place)
             && known.state == TcpState::Listen
@@ -307,6 +324,15 @@ impl Tracker {
             self.listeners.remove(key, known);
         }
         Some(place)
+    }
+
+    /// Gives up a connection whose loss hurts least. If an event brings it back, it is one whose beginning was not
+    /// seen: nothing is known of it that is not known again. Returns whether there was one.
+    fn make_room(&mut self) -> bool {
+        let Some(mut given_up) = self.table.give_up() else { return false };
+        self.held.take(given_up.key());
+        self.tally.attribute(&mut given_up);
+        true
     }
 
     /// There was no room for the events of a connection that the filter cannot judge.
@@ -347,13 +373,9 @@ impl Tracker {
         match judge(&self.filters, connection, transition) {
             Verdict::Accept => {
                 connection.accepted = true;
-                for mut step in self.held.take(key) {
-                    step.complete(connection);
-                    accept(&mut self.tally, &mut self.balance, connection, &step);
-                    if self.settings.changes {
-                        output.changes.push(step.change);
-                    }
-                }
+                let changes = self.settings.changes.then_some(&mut output.changes);
+                let (tally, balance) = (&mut self.tally, &mut self.balance);
+                accept_held(self.held.take(key), connection, tally, balance, changes);
             }
             Verdict::Reject => drop(self.held.take(key)),
             Verdict::Defer => {}
@@ -404,6 +426,23 @@ fn judge(filters: &[Filter], connection: &Connection, (old, new): (TcpState, Tcp
             pid: connection.pid_for_filter(filter.pid),
         }))
     })
+}
+
+/// Makes events part of the report that were held back.
+fn accept_held(
+    held: Vec<Step>,
+    connection: &mut Connection,
+    tally: &mut Tally,
+    balance: &mut Balance,
+    mut changes: Option<&mut Vec<StateChange>>,
+) {
+    for mut step in held {
+        step.complete(connection);
+        accept(tally, balance, connection, &step);
+        if let Some(changes) = &mut changes {
+            changes.push(step.change);
+        }
+    }
 }
 
 /// Makes an event part of the report.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::gauge::Gauge;
 use crate::{
     process::{Owner, ProcessId},
     survey::{ContainerFacts, Facts, ProcessFacts},
@@ -29,6 +30,7 @@ pub(super) struct People {
     places: FxHashMap<u64, Place>,
     wanted: Vec<ProcessId>,
     max: usize,
+    pub(super) gauge: Gauge,
 }
 
 impl People {
@@ -40,7 +42,18 @@ impl People {
             places: FxHashMap::default(),
             wanted: Vec::new(),
             max: max.max(1),
+            gauge: Gauge::default(),
         }
+    }
+
+    /// Room for so many processes, of both generations.
+    pub(super) fn max(&self) -> usize {
+        2 * self.max
+    }
+
+    /// Processes that are remembered.
+    pub(super) fn len(&self) -> usize {
+        self.young.len() + self.old.len()
     }
 
     /// A process was seen: somebody should look at it, unless somebody has.
@@ -73,6 +86,8 @@ impl People {
         for (id, path, container) in &facts.cgroups {
             if self.places.len() < self.max || self.places.contains_key(id) {
                 self.places.insert(*id, (path.as_str().into(), container.clone().map(Arc::new)));
+            } else {
+                self.gauge.drops(1);
             }
         }
     }
@@ -95,9 +110,11 @@ impl People {
 
     fn insert(&mut self, id: ProcessId, person: Person) {
         if self.young.len() >= self.max && !self.young.contains_key(&id) {
-            self.old = std::mem::take(&mut self.young);
+            let forgotten = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
+            self.gauge.drops(forgotten.len());
         }
         self.young.insert(id, person);
+        self.gauge.holds(self.young.len() + self.old.len());
     }
 }
 

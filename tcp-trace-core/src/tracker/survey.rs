@@ -11,6 +11,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::{
     Tracker, Verdict,
     connection::{Connection, Key},
+    gauge::Gauge,
     judge,
     life::Life,
     requests::Live,
@@ -36,6 +37,8 @@ pub(super) struct Survey {
     /// Each with when it had been read.
     rows: Vec<(Timestamp, SocketRow)>,
     holders: FxHashMap<u32, Vec<Holder>>,
+    /// How many of them.
+    held: usize,
     /// There were more rows than room.
     truncated: bool,
     requests: Vec<RequestRow>,
@@ -74,6 +77,8 @@ pub(super) struct Samples {
     pub(super) requests: bool,
     /// What the last survey of more than requests could not look at.
     pub(super) problems: Vec<String>,
+    /// Of the rows of surveys.
+    pub(super) gauge: Gauge,
 }
 
 impl Survey {
@@ -82,6 +87,7 @@ impl Survey {
             begin: begin.time,
             rows: Vec::new(),
             holders: FxHashMap::default(),
+            held: 0,
             truncated: false,
             requests: Vec::new(),
             processes: FxHashMap::default(),
@@ -91,9 +97,11 @@ impl Survey {
         }
     }
 
-    /// A connection has ended.
-    pub(super) fn closed(&mut self, key: Key) {
+    /// A connection has ended. Returns whether there was room, among `max`, to remember it: a survey that does not know
+    /// what has ended meanwhile would bring it back.
+    pub(super) fn closed(&mut self, key: Key, max: usize) -> bool {
         self.closed.insert(key);
+        self.closed.len() <= max
     }
 }
 
@@ -119,15 +127,21 @@ impl Tracker {
     pub(super) fn survey_rows(&mut self, time: Timestamp, rows: &[SocketRow]) {
         if let Some(survey) = &mut self.survey {
             // Bounded like the table; requests and time-wait sockets are not kept in that.
-            let room = (2 * self.settings.max_connections).saturating_sub(survey.rows.len());
+            let room = self.settings.max_survey_rows().saturating_sub(survey.rows.len());
             survey.truncated |= rows.len() > room;
+            self.samples.gauge.drops(rows.len().saturating_sub(room));
             survey.rows.extend(rows.iter().take(room).map(|row| (time, row.clone())));
+            self.samples.gauge.holds(survey.rows.len());
         }
     }
 
     pub(super) fn survey_holders(&mut self, holders: &[Holder]) {
         if let Some(survey) = &mut self.survey {
-            for holder in holders {
+            // As many as the sockets may be: of more, no report lists the holders.
+            let room = self.settings.max_survey_rows().saturating_sub(survey.held);
+            survey.held += holders.len().min(room);
+            self.samples.gauge.drops(holders.len().saturating_sub(room));
+            for holder in holders.iter().take(room) {
                 survey.holders.entry(holder.inode).or_default().push(*holder);
             }
         }
@@ -135,7 +149,9 @@ impl Tracker {
 
     pub(super) fn survey_requests(&mut self, rows: &[RequestRow]) {
         if let Some(survey) = &mut self.survey {
-            survey.requests.extend(rows);
+            let room = self.requests.max().saturating_sub(survey.requests.len());
+            self.requests.gauge.drops(rows.len().saturating_sub(room));
+            survey.requests.extend(rows.iter().take(room));
         }
     }
 
@@ -267,7 +283,10 @@ impl Tracker {
                 }
                 self.find_parent(key, row);
             }
-            None => return,
+            None => {
+                self.table.gauge.drops(1);
+                return;
+            }
         }
         if end.holders {
             self.hold(key, row, survey);

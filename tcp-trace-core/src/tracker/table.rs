@@ -8,7 +8,10 @@ use std::hash::Hasher as _;
 use hashbrown::{HashTable, hash_table::Entry};
 use rustc_hash::FxHasher;
 
-use super::connection::{Connection, Key};
+use super::{
+    connection::{Connection, Key},
+    gauge::Gauge,
+};
 use crate::state::TcpState;
 
 /// Slots that are allocated together.
@@ -36,8 +39,7 @@ pub(super) struct Table {
     vacant: Option<Place>,
     /// How many are kept under their address.
     unnamed: usize,
-    /// The most that there were at once.
-    peak: usize,
+    pub(super) gauge: Gauge,
     /// Where the search for one to give up goes on.
     hand: usize,
 }
@@ -46,11 +48,6 @@ impl Table {
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.index.len()
-    }
-
-    /// The most that there were at once.
-    pub(super) fn peak(&self) -> usize {
-        self.peak
     }
 
     /// Whether any connection is kept under its address for want of a cookie.
@@ -105,7 +102,7 @@ impl Table {
         let place = self.settle(connection);
         let Self { index, chunks, .. } = self;
         index.insert_unique(hash(key), place, |place| hash_at(chunks, *place));
-        self.peak = self.peak.max(self.index.len());
+        self.gauge.holds(self.index.len());
         place
     }
 
@@ -140,10 +137,17 @@ impl Table {
         })
     }
 
-    /// One that a full table can do without: it is established, so that nothing is going on that a report asks for,
-    /// and stands first where the last search has ended, so that each has its turn. `None` if there is none nearby.
-    pub(super) fn dispensable(&mut self) -> Option<Key> {
-        let slots = self.chunks.len() * CHUNK;
+    /// Takes out one that a full table can do without: it is established, so that nothing is going on that a report asks
+    /// for, and stands first where the last search has ended, so that each has its turn, oldest first as a rule. `None`
+    /// if there is none nearby.
+    pub(super) fn give_up(&mut self) -> Option<Connection> {
+        let given_up = self.dispensable().and_then(|key| self.remove(key))?;
+        self.gauge.drops(1);
+        Some(given_up)
+    }
+
+    fn dispensable(&mut self) -> Option<Key> {
+        let slots = self.slots();
         for _ in 0..SEARCH.min(slots) {
             let at = self.hand % slots;
             self.hand = at + 1;
@@ -175,13 +179,16 @@ impl Table {
         if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
             self.chunks.push(Vec::with_capacity(CHUNK));
         }
-        let full = self.chunks.len().saturating_sub(1) * CHUNK;
-        let taken = self.chunks.last().map_or(0, Vec::len);
+        let place = Place(u32::try_from(self.slots()).unwrap_or(u32::MAX));
         if let Some(chunk) = self.chunks.last_mut() {
             chunk.push(Slot::Taken(connection));
         }
-        // The limit of the table is far below 2^32.
-        Place(u32::try_from(full + taken).unwrap_or(u32::MAX))
+        place
+    }
+
+    /// Slots that there are, vacant or not; far fewer than 2^32, which the limit sees to.
+    fn slots(&self) -> usize {
+        self.chunks.len().saturating_sub(1) * CHUNK + self.chunks.last().map_or(0, Vec::len)
     }
 }
 

@@ -140,6 +140,18 @@ impl Tally {
         }
     }
 
+    /// Rows of listeners, and handshakes that are summed up in the one of all others.
+    pub(super) fn listeners_used(&self) -> (usize, u64) {
+        let others = self.listeners.get(&None);
+        (self.listeners.len() - usize::from(others.is_some()), others.map_or(0, HandshakeTally::total))
+    }
+
+    /// Rows of destinations, and attempts that are summed up in the one of all others.
+    pub(super) fn destinations_used(&self) -> (usize, u64) {
+        let others = self.connects.get(&None);
+        (self.connects.len() - usize::from(others.is_some()), others.map_or(0, ConnectTally::total))
+    }
+
     /// The states that something is known of.
     pub(super) fn states(&self) -> impl Iterator<Item = (TcpState, &StateTally)> {
         let known = (0_u8..).zip(&self.states).map(|(number, tally)| (TcpState::from_number(number), tally));
@@ -249,6 +261,12 @@ impl Cells {
 }
 
 impl HandshakeTally {
+    /// Requests of every outcome.
+    fn total(&self) -> u64 {
+        let Self { completed, cookies, unknown, expired, reset, dead, .. } = self;
+        completed.count() + cookies + unknown + expired + reset + dead
+    }
+
     fn requested(&mut self, source: IpAddr) {
         self.sources.get_or_insert_default().add(source);
     }

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU64};
 
 use rustc_hash::FxHashMap;
 
-use super::connection::Afterlife;
+use super::{
+    connection::{Afterlife, PackedOwner},
+    gauge::Gauge,
+};
 use crate::{
     endpoint::Endpoint,
     process::{Comm, Owner, ProcessId},
@@ -13,7 +16,7 @@ use crate::{
 };
 
 /// Owners remembered: as many as the kernel keeps time-wait sockets by default (`tcp_max_tw_buckets`).
-const OWNERS: usize = 262_144;
+pub(super) const OWNERS: usize = 262_144;
 
 /// Local address, peer and namespace: what a connection from an ephemeral port shares with its like.
 type Destination = (u32, IpAddr, Endpoint);
@@ -22,9 +25,10 @@ type Destination = (u32, IpAddr, Endpoint);
 #[derive(Debug, Default)]
 pub(super) struct TimeWaits {
     /// Whose a socket was that went into TIME_WAIT, by cookie, which its time-wait socket inherits.
-    owners: FxHashMap<NonZeroU64, Option<Owner>>,
+    owners: FxHashMap<NonZeroU64, PackedOwner>,
     /// What the last survey found; `None` before the first one.
     pub(super) found: Option<Found>,
+    pub(super) gauge: Gauge,
 }
 
 /// The population at a survey.
@@ -43,11 +47,18 @@ pub(super) struct Found {
 impl TimeWaits {
     /// A socket has closed and left a time-wait socket.
     pub(super) fn entered(&mut self, cookie: Option<NonZeroU64>, _kind: Afterlife, owner: Option<Owner>) {
-        if let Some(cookie) = cookie
-            && self.owners.len() < OWNERS
-        {
-            self.owners.insert(cookie, owner);
+        let Some(cookie) = cookie else { return };
+        if self.owners.len() < OWNERS {
+            self.owners.insert(cookie, PackedOwner::pack(owner));
+            self.gauge.holds(self.owners.len());
+        } else {
+            self.gauge.drops(1);
         }
+    }
+
+    /// Sockets whose owners are remembered.
+    pub(super) fn len(&self) -> usize {
+        self.owners.len()
     }
 
     /// A survey has listed all of them.
@@ -64,7 +75,7 @@ impl TimeWaits {
                 continue;
             }
             found.live += 1;
-            let owner = owner.flatten();
+            let owner = owner.and_then(PackedOwner::unpack);
             let (count, comm) = found.by_owner.entry(owner.map(|owner| owner.process)).or_default();
             *count += 1;
             // The order of the list is nobody's business: of several names the greatest.

@@ -57,6 +57,7 @@ pub(super) fn report(tracker: &Tracker) -> Report {
         processes: processes::processes(tracker),
         omitted: tracker.tally.omitted,
         containers: processes::containers(tracker),
+        limits: tracker.limits(),
         findings: None,
     }
 }
