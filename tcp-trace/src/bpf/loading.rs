@@ -1,6 +1,8 @@
 //! The object: its globals, its maps, its programs by name.
 
-use anyhow::anyhow;
+use std::thread::{self, JoinHandle};
+
+use anyhow::{Context as _, anyhow};
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned, programs::BtfTracePoint, util::nr_cpus};
 use tcp_trace_common::{
     config::{Offsets, Settings},
@@ -40,11 +42,32 @@ impl Ground {
     }
 }
 
+/// A loader in the making. aya reads and builds all of the kernel's BTF whenever one is made, before it can be told not
+/// to: beside other work, that costs a start nothing.
+pub(super) struct Loader(JoinHandle<EbpfLoader<'static>>);
+
+impl Loader {
+    /// Begins to make one.
+    pub(super) fn begin() -> Self {
+        Self(thread::spawn(EbpfLoader::new))
+    }
+
+    fn finish<'a>(self) -> EbpfLoader<'a> {
+        self.0.join().unwrap_or_else(|_panic| EbpfLoader::new())
+    }
+}
+
 /// Creates the maps, with the globals set.
-pub(super) fn load(options: &Options, ground: Ground, btf: Option<&Btf>) -> anyhow::Result<Ebpf> {
+pub(super) fn load(
+    loader: Loader,
+    options: &Options,
+    ground: Ground,
+    btf: Option<&Btf>,
+) -> anyhow::Result<Ebpf> {
     let settings = ground.settings(wake_mask(options.buffer_bytes), options.filter != Filter::NONE);
     let log_level = if options.debug { aya_log::Level::Debug as u8 } else { 0 };
-    EbpfLoader::new()
+    loader
+        .finish()
         .btf(btf)
         .map_max_entries("EVENTS", options.buffer_bytes)
         .override_global("OFFSETS", ground.offsets.as_bytes(), true)
@@ -68,13 +91,21 @@ pub(super) const MAIN: [&str; 2] = ["set_state", "set_state_nested"];
 
 /// Makes the maps and loads the main programs: with the helpers of 5.12 or, if they are refused, without. Which ones
 /// there are is not asked of the kernel's version, because distributions carry later work back.
-pub(super) fn load_main(options: &Options, offsets: Offsets, btf: &Btf) -> anyhow::Result<(Ebpf, Ground)> {
+pub(super) fn load_main(
+    mut loader: Loader,
+    options: &Options,
+    offsets: Offsets,
+    btf: &Btf,
+) -> anyhow::Result<(Ebpf, Ground)> {
     let mut ground = Ground { offsets, helpers: true, half_open: true };
     loop {
-        let mut object = load(options, ground, Some(btf))?;
+        let mut object = load(loader, options, ground, Some(btf))?;
         match MAIN.iter().try_for_each(|name| load_main_program(&mut object, name, btf)) {
             Ok(()) => return Ok((object, ground)),
-            Err(NotLoaded { retry: true, .. }) if ground.helpers => ground.helpers = false,
+            Err(NotLoaded { retry: true, .. }) if ground.helpers => {
+                ground.helpers = false;
+                loader = Loader::begin();
+            }
             Err(NotLoaded { error, .. }) => return Err(error),
         }
     }
@@ -121,12 +152,18 @@ fn wake_mask(buffer_bytes: u32) -> u64 {
     (1_u64 << every.ilog2()) - 1
 }
 
-/// Where the running kernel keeps what the programs read, from its raw BTF.
-pub(super) fn read_offsets(raw: &[u8]) -> anyhow::Result<Offsets> {
+/// Where the running kernel keeps what the programs read, from its raw BTF, and as much of that as aya needs.
+pub(super) fn read_btf(raw: &[u8]) -> anyhow::Result<(Offsets, Btf)> {
     let btf = super::btf::Btf::parse(raw)?;
+    let offsets = find_offsets(&btf)?;
+    let outline = Btf::parse(&btf.outline(), aya::Endianness::default());
+    Ok((offsets, outline.context("reading the kernel's BTF")?))
+}
+
+fn find_offsets(btf: &super::btf::Btf<'_>) -> anyhow::Result<Offsets> {
     // `btf_trace_NAME` is `void (*)(void *, const struct sock *, const int, const int)`.
     match btf.prototype_len("btf_trace_inet_sock_set_state") {
-        Some(4) => layout::offsets(&btf).map_err(|text| anyhow!(text)),
+        Some(4) => layout::offsets(btf).map_err(|text| anyhow!(text)),
         Some(len) => Err(anyhow!(
             "inet_sock_set_state takes {} arguments in this kernel, expected 3",
             len.saturating_sub(1)
