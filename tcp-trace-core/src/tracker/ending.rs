@@ -24,8 +24,8 @@ impl Tracker {
             Box::new(Obituary { container, ..life.obituary(&connection, event, step) })
         });
         let afterlife = step.afterlife.filter(|_| connection.accepted);
-        if let Some(afterlife) = afterlife {
-            self.time_waits.entered(connection.cookie, afterlife, connection.owner());
+        if afterlife.is_some() {
+            self.time_waits.entered(connection.cookie, connection.owner(), event.time);
         }
         match connection.cookie {
             Some(cookie) if self.awaits_close(event) => {

@@ -23,6 +23,11 @@ impl Gauge {
         self.dropped = self.dropped.saturating_add(count as u64);
     }
 
+    #[cfg(test)]
+    pub(super) fn dropped(self) -> u64 {
+        self.dropped
+    }
+
     fn limit(self, name: &'static str, limit: usize, in_use: usize) -> Limit {
         let Self { peak, dropped } = self;
         let peak = peak.max(in_use) as u64;
