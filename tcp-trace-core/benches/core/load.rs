@@ -3,6 +3,7 @@
 use tcp_trace_common::{
     address::AF_INET,
     event::{RequestChange, SocketUse, StateChange, flags, kind as event_kind, request_change, socket_use},
+    packed::{Head, PackedChange, Parts, Rest, User},
     state,
 };
 use tcp_trace_core::{
@@ -95,7 +96,7 @@ impl Load {
             let mut event = self.event(state::CLOSE, state::LISTEN, LISTENERS + server);
             event.local_port = port(server);
             self.task(&mut event, 1_000 + server, b"server");
-            self.push(&event);
+            self.push_packed(&event);
         }
     }
 
@@ -151,7 +152,7 @@ impl Load {
             }
             _ => {}
         }
-        self.push(&event);
+        self.push_packed(&event);
     }
 
     fn accept(&mut self, cookie: u64, number: u64) {
@@ -202,6 +203,43 @@ impl Load {
     fn tick(&mut self) -> u64 {
         self.clock += 3_517;
         START + self.clock
+    }
+
+    /// As long as it has to be, which is how the main programs write it.
+    fn push_packed(&mut self, event: &StateChange) {
+        let rest = if event.flags & (flags::HAS_REQUEST | flags::HAS_BYTES) != 0 { flags::REST } else { 0 };
+        let ipv4 = |address: [u8; 16]| {
+            let [.., a, b, c, d] = address;
+            u32::from_ne_bytes([a, b, c, d])
+        };
+        let head = Head {
+            kind: event_kind::PACKED_CHANGE,
+            old: event.old,
+            new: event.new,
+            flags: event.flags | rest,
+            time_ns: event.time_ns,
+            cookie: event.cookie,
+            skaddr: event.skaddr,
+            cgroup_low: event.cgroup_id as u32,
+            netns: event.netns,
+            local_v4: ipv4(event.local_addr),
+            peer_v4: ipv4(event.peer_addr),
+            local_port: event.local_port,
+            peer_port: event.peer_port,
+            srtt_us: event.srtt_us,
+        };
+        let user = User {
+            process_start_ns: event.process_start_ns,
+            tgid: event.tgid,
+            tid: event.tid,
+            comm: zerocopy::transmute!(event.comm),
+        };
+        let StateChange { request_ns, bytes_received, bytes_acked, .. } = *event;
+        let rest = Rest { request_ns, bytes_received, bytes_acked, ..Rest::default() };
+        let change = PackedChange { head, user, rest, ..PackedChange::default() };
+        let length = Parts::of(head.flags).length();
+        self.bytes.extend_from_slice(&change.as_bytes()[..length]);
+        self.ends.push(self.bytes.len());
     }
 
     fn push(&mut self, record: &(impl IntoBytes + Immutable)) {
