@@ -3,7 +3,7 @@
 use std::{
     fmt,
     hash::{Hash, Hasher},
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 use serde::{Serialize, Serializer, ser::SerializeStruct};
@@ -29,9 +29,16 @@ pub enum Family {
 
 impl Endpoint {
     /// From the sixteen bytes that cross the kernel border (`tcp_trace_common::address`).
+    #[inline]
     #[must_use]
     pub fn from_wire(address: [u8; 16], port: u16) -> Self {
-        Self { address: Ipv6Addr::from(address).to_canonical(), port }
+        let bits = u128::from_be_bytes(address);
+        // `::ffff:a.b.c.d`.
+        let address = match (bits >> 32, bits as u32) {
+            (0xffff, v4) => IpAddr::V4(Ipv4Addr::from_bits(v4)),
+            _ => IpAddr::V6(Ipv6Addr::from_bits(bits)),
+        };
+        Self { address, port }
     }
 
     /// Whether this end is known: it has a port.

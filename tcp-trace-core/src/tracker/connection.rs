@@ -86,8 +86,7 @@ pub(super) struct PackedOwner {
     /// [`Self::NO_START`] if it is not known.
     start_ns: u64,
     pid: u32,
-    /// Empty if it is not known.
-    comm: Comm,
+    comm: Option<Comm>,
     source: OwnerSource,
 }
 
@@ -97,21 +96,15 @@ impl PackedOwner {
 
     pub(super) fn pack(owner: Option<Owner>) -> Self {
         let Some(Owner { process, comm, source }) = owner else {
-            let comm = Comm::default();
-            return Self { start_ns: Self::NO_START, pid: 0, comm, source: OwnerSource::Unknown };
+            return Self { start_ns: Self::NO_START, pid: 0, comm: None, source: OwnerSource::Unknown };
         };
-        Self {
-            start_ns: process.start_ns.unwrap_or(Self::NO_START),
-            pid: process.pid,
-            comm: comm.unwrap_or_default(),
-            source,
-        }
+        Self { start_ns: process.start_ns.unwrap_or(Self::NO_START), pid: process.pid, comm, source }
     }
 
     pub(super) fn unpack(self) -> Option<Owner> {
         let Self { start_ns, pid, comm, source } = self;
         let start_ns = (start_ns != Self::NO_START).then_some(start_ns);
-        let owner = Owner { process: ProcessId { pid, start_ns }, comm: comm.known(), source };
+        let owner = Owner { process: ProcessId { pid, start_ns }, comm, source };
         (source != OwnerSource::Unknown).then_some(owner)
     }
 }

@@ -31,7 +31,7 @@ impl Tracker {
             Some(cookie) if self.awaits_close(event) => {
                 self.wake.add(cookie, connection, obituary, event.time);
             }
-            _ => self.bury(connection, obituary, output),
+            _ => self.bury(&mut connection, obituary, output),
         }
     }
 
@@ -63,17 +63,17 @@ impl Tracker {
                 self.accept_all(held, &mut connection, output);
             }
         }
-        self.bury(connection, obituary, output);
+        self.bury(&mut connection, obituary, output);
     }
 
     /// Attributes a connection's transitions, and says how it lived.
     pub(super) fn bury(
         &mut self,
-        mut connection: Connection,
+        connection: &mut Connection,
         obituary: Option<Box<Obituary>>,
         output: &mut Output,
     ) {
-        self.tally.attribute(&mut connection);
+        self.tally.attribute(connection);
         output.closed.extend(obituary.filter(|_| connection.accepted).map(|obituary| *obituary));
     }
 
