@@ -218,3 +218,70 @@ fn hash(key: Key) -> u64 {
 
 // A million connections fit into 256 MiB with everything else that there is.
 const _: () = assert!(size_of::<Slot>() <= 176);
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, num::NonZeroU64};
+
+    use super::*;
+    use crate::{endpoint::Endpoint, input::Event, record, time::Timestamp};
+
+    fn connection(time: u64, state: TcpState) -> Connection {
+        let end = Endpoint { address: std::net::Ipv4Addr::LOCALHOST.into(), port: 80 };
+        let mut event = zeroed();
+        (event.time, event.old, event.local, event.peer) = (Timestamp(time), state, end, end);
+        Connection::unseen(&event)
+    }
+
+    fn zeroed() -> Event {
+        let wire: tcp_trace_common::event::StateChange = zerocopy::FromZeros::new_zeroed();
+        let kind = tcp_trace_common::event::kind::STATE_CHANGE;
+        let wire = tcp_trace_common::event::StateChange { kind, ..wire };
+        let bytes = zerocopy::IntoBytes::as_bytes(&wire);
+        match crate::decode::decode(record::Record { kind: record::kind::EVENT, bytes }) {
+            Ok(crate::input::Input::Event(event)) => event,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn cookie(number: u64) -> Key {
+        Key::Cookie(NonZeroU64::new(number).unwrap())
+    }
+
+    #[test]
+    fn it_is_a_map() {
+        let (mut table, mut model) = (Table::default(), BTreeMap::new());
+        let mut random = 1_u64;
+        for time in 0..40_000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let number = 1 + (random >> 33) % 3_000;
+            let key = if random >> 63 == 0 { cookie(number) } else { Key::Address(number) };
+            if random >> 62 & 1 == 0 {
+                let replaced = table.insert(key, connection(time, TcpState::Established));
+                assert_eq!(replaced.map(|c| c.last.0), model.insert(key, time));
+            } else {
+                assert_eq!(table.remove(key).map(|c| c.last.0), model.remove(&key));
+            }
+            assert_eq!(table.get(key).map(|c| c.last.0), model.get(&key).copied());
+        }
+        assert_eq!(table.len(), model.len());
+        let named: BTreeMap<_, _> = table.values().map(|c| (c.key(), c.last.0)).collect();
+        assert_eq!(named, model);
+        assert!(table.slots() < 6_000 + CHUNK, "vacant slots are used again");
+        let unnamed = model.keys().filter(|key| matches!(key, Key::Address(_))).count();
+        assert_eq!(table.unnamed, unnamed);
+    }
+
+    #[test]
+    fn only_what_is_established_is_given_up_and_the_oldest_first() {
+        let mut table = Table::default();
+        for number in 1..=6 {
+            let state = if number % 2 == 0 { TcpState::Established } else { TcpState::CloseWait };
+            table.add(cookie(number), connection(number, state));
+        }
+        let given_up: Vec<_> =
+            std::iter::from_fn(|| table.give_up()).map(|connection| connection.last.0).collect();
+        assert_eq!(given_up, [2, 4, 6]);
+        assert_eq!(table.len(), 3);
+    }
+}
