@@ -104,7 +104,16 @@ impl People {
 
     /// The container of a socket: of its owner's process, or else of the cgroup that it was created in.
     pub(super) fn container(&self, owner: Option<Owner>, cgroup: Option<u64>) -> Option<Arc<ContainerFacts>> {
-        let by_owner = owner.and_then(|owner| self.get(owner.process)?.container.clone());
+        self.container_of(owner.map(|owner| owner.process), cgroup)
+    }
+
+    /// The same, of a socket of this process.
+    pub(super) fn container_of(
+        &self,
+        process: Option<ProcessId>,
+        cgroup: Option<u64>,
+    ) -> Option<Arc<ContainerFacts>> {
+        let by_owner = process.and_then(|process| self.get(process)?.container.clone());
         by_owner.or_else(|| self.places.get(&cgroup?)?.1.clone())
     }
 

@@ -88,14 +88,14 @@ impl Requests {
         }
     }
 
-    /// Room for so many live ones, and as many of each other kind.
+    /// Room for so many live ones, as many that were retransmitted, and as many that are dead.
     pub(super) fn max(&self) -> usize {
         self.max
     }
 
-    /// Those that were live at the last survey.
+    /// Those of the kind of which there are most.
     pub(super) fn len(&self) -> usize {
-        self.live.as_ref().map_or(0, FxHashMap::len)
+        self.live.as_ref().map_or(0, FxHashMap::len).max(self.sent.len()).max(self.buried.len())
     }
 
     /// Takes an event. Returns the request if it has died.
@@ -106,6 +106,7 @@ impl Requests {
                 if let (Some(cookie), Some(sent)) = (cookie, sent) {
                     if self.sent.len() < self.max {
                         self.sent.insert(*cookie, *sent);
+                        self.gauge.holds(self.sent.len());
                     } else {
                         self.gauge.drops(1);
                     }
@@ -122,6 +123,7 @@ impl Requests {
             counted = self.forget(*cookie);
             if self.buried.len() < self.max {
                 self.buried.insert(*cookie);
+                self.gauge.holds(self.buried.len());
             } else {
                 self.gauge.drops(1);
             }

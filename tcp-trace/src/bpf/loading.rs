@@ -51,7 +51,12 @@ pub(super) struct Loader(JoinHandle<EbpfLoader<'static>>);
 impl Loader {
     /// Begins to make one.
     pub(super) fn begin() -> Self {
-        Self(thread::spawn(EbpfLoader::new))
+        Self(thread::spawn(|| {
+            let mut loader = EbpfLoader::new();
+            // Taking that apart again takes time, too.
+            loader.btf(None);
+            loader
+        }))
     }
 
     fn finish<'a>(self) -> EbpfLoader<'a> {

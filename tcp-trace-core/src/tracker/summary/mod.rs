@@ -34,6 +34,7 @@ const STATES: [TcpState; 10] = [
 /// The report of the window that ends now.
 pub(super) fn report(tracker: &Tracker) -> Report {
     let Tracker { session, balance, window_start, now, .. } = tracker;
+    let census = processes::census(tracker);
     Report {
         schema: SCHEMA,
         host: session.host.clone(),
@@ -54,9 +55,9 @@ pub(super) fn report(tracker: &Tracker) -> Report {
         connect: connects(tracker),
         close_wait: close_wait::close_wait(tracker),
         time_wait: time_wait::time_wait(tracker),
-        processes: processes::processes(tracker),
+        processes: processes::processes(tracker, &census),
         omitted: tracker.tally.omitted,
-        containers: processes::containers(tracker),
+        containers: processes::containers(tracker, &census),
         limits: tracker.limits(),
         findings: None,
     }
