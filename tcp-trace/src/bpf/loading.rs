@@ -3,7 +3,11 @@
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, anyhow};
-use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned, programs::BtfTracePoint, util::nr_cpus};
+use aya::{
+    Btf, Ebpf, EbpfLoader, include_bytes_aligned,
+    programs::{BtfTracePoint, Program},
+    util::nr_cpus,
+};
 use tcp_trace_common::{
     config::{Offsets, Settings},
     filter::Filter,
@@ -107,7 +111,7 @@ pub(super) fn load_main(
     let mut ground = Ground { offsets, helpers: true, half_open: true };
     loop {
         let mut object = load(loader, options, ground, Some(btf))?;
-        match MAIN.iter().try_for_each(|name| load_main_program(&mut object, name, btf)) {
+        match load_main_programs(&mut object, btf) {
             Ok(()) => return Ok((object, ground)),
             Err(NotLoaded { retry: true, .. }) if ground.helpers => {
                 ground.helpers = false;
@@ -125,9 +129,27 @@ struct NotLoaded {
     retry: bool,
 }
 
-fn load_main_program(object: &mut Ebpf, name: &str, btf: &Btf) -> Result<(), NotLoaded> {
-    let program: &mut BtfTracePoint =
-        program(object, name).map_err(|error| NotLoaded { error, retry: false })?;
+/// Both at once: the kernel's verifier takes longer over them than everything else at the start.
+fn load_main_programs(object: &mut Ebpf, btf: &Btf) -> Result<(), NotLoaded> {
+    let programs = object.programs_mut().filter(|(name, _)| MAIN.contains(name));
+    let programs: Vec<_> = programs.map(|(_, program)| program).collect();
+    if programs.len() != MAIN.len() {
+        let error = anyhow!("the eBPF object lacks one of the programs {}", MAIN.join(" and "));
+        return Err(NotLoaded { error, retry: false });
+    }
+    thread::scope(|scope| {
+        let load = |program| scope.spawn(move || load_main_program(program, btf));
+        let loading: Vec<_> = programs.into_iter().map(load).collect();
+        let panicked = || NotLoaded { error: anyhow!("loading a main program panicked"), retry: false };
+        loading.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|_panic| Err(panicked())))
+    })
+}
+
+fn load_main_program(program: &mut Program, btf: &Btf) -> Result<(), NotLoaded> {
+    let program: &mut BtfTracePoint = program.try_into().map_err(|_other| NotLoaded {
+        error: anyhow!("a main program of the eBPF object is of another type"),
+        retry: false,
+    })?;
     program.load("inet_sock_set_state", btf).map_err(|error| NotLoaded {
         retry: !optional::is_forbidden(&error),
         error: anyhow!(load_failure(&error)),
@@ -184,7 +206,7 @@ fn find_offsets(btf: &super::btf::Btf<'_>) -> anyhow::Result<Offsets> {
 /// A program of the object.
 pub(super) fn program<'a, P>(object: &'a mut Ebpf, name: &str) -> anyhow::Result<&'a mut P>
 where
-    &'a mut P: TryFrom<&'a mut aya::programs::Program>,
+    &'a mut P: TryFrom<&'a mut Program>,
 {
     let program = object.program_mut(name).ok_or_else(|| anyhow!("the eBPF object has no program {name}"))?;
     program.try_into().map_err(|_other| anyhow!("the eBPF program {name} is of another type"))
