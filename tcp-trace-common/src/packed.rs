@@ -178,6 +178,7 @@ impl PackedChange {
     /// # Errors
     ///
     /// The length that the record should have.
+    #[inline]
     pub fn read(bytes: &[u8]) -> Result<Self, usize> {
         let least = Parts::Head.length();
         let (head, _) = Head::read_from_prefix(bytes).map_err(|_short| least)?;
@@ -191,6 +192,7 @@ impl PackedChange {
     }
 
     /// As it would have been written at full length.
+    #[inline]
     #[must_use]
     pub fn unpack(&self) -> StateChange {
         let Self { head, user, rest, addresses } = self;

@@ -1,8 +1,9 @@
 //! Processes: what identifies one, what it is called, and how sure we are that a socket is its.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, num::NonZeroU8};
 
 use serde::{Deserialize, Serialize, Serializer};
+use zerocopy::{Immutable, IntoBytes};
 
 /// Identifies a process for good: the kernel reuses pids, but not together with a start time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -28,14 +29,22 @@ impl ProcessId {
 
 /// A process's name as the kernel keeps it: up to fifteen bytes, set by the process itself to whatever it
 /// likes. Data from an adversary: [`fmt::Display`] escapes everything that could disturb a terminal.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Comm([u8; 16]);
+///
+/// No name begins with a NUL, so that an `Option` of one takes no more than the sixteen bytes, and they are aligned:
+/// every event carries one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, IntoBytes, Immutable)]
+#[repr(C, align(8))]
+pub struct Comm {
+    first: NonZeroU8,
+    rest: [u8; 15],
+}
 
 impl Comm {
     /// From the kernel's NUL-padded field; `None` when it is empty.
     #[must_use]
     pub fn new(bytes: [u8; 16]) -> Option<Self> {
-        (bytes.first() != Some(&0)).then_some(Self(bytes))
+        let [first, rest @ ..] = bytes;
+        Some(Self { first: NonZeroU8::new(first)?, rest })
     }
 
     /// From a text such as `/proc/PID/comm`; `None` when it is empty. Longer names are cut as the kernel cuts them.
@@ -51,7 +60,7 @@ impl Comm {
     /// The bytes before the first NUL.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        self.0.split(|byte| *byte == 0).next().unwrap_or_default()
+        IntoBytes::as_bytes(self).split(|byte| *byte == 0).next().unwrap_or_default()
     }
 }
 

@@ -85,8 +85,20 @@ impl TcpState {
     #[must_use]
     pub fn number(self) -> u8 {
         match self {
+            Self::Established => number::ESTABLISHED,
+            Self::SynSent => number::SYN_SENT,
+            Self::SynReceived => number::SYN_RECV,
+            Self::FinWait1 => number::FIN_WAIT1,
+            Self::FinWait2 => number::FIN_WAIT2,
+            Self::TimeWait => number::TIME_WAIT,
+            Self::Close => number::CLOSE,
+            Self::CloseWait => number::CLOSE_WAIT,
+            Self::LastAck => number::LAST_ACK,
+            Self::Listen => number::LISTEN,
+            Self::Closing => number::CLOSING,
+            Self::NewSynReceived => number::NEW_SYN_RECV,
+            Self::BoundInactive => number::BOUND_INACTIVE,
             Self::Unknown(number) => number,
-            known => NAMES.iter().find(|(state, ..)| *state == known).map_or(0, |(_, number, ..)| *number),
         }
     }
 

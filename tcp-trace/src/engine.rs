@@ -96,9 +96,11 @@ impl<W: Write> Engine<W> {
     }
 
     fn record(&mut self, record: Record<'_>) -> anyhow::Result<()> {
-        let input = decode(record)?;
-        self.tracker.apply(&input, &mut self.output);
-        let due = match &input {
+        // By reference: an event is long, and nothing needs it to move.
+        let decoded = decode(record);
+        let input = decoded.as_ref().map_err(|error| *error)?;
+        self.tracker.apply(input, &mut self.output);
+        let due = match input {
             Input::Counters(reading) => {
                 self.cadence.as_mut().is_some_and(|cadence| cadence.due(reading.time))
             }

@@ -70,7 +70,7 @@ fn stream(args: &StreamArgs, verbose: u8) -> anyhow::Result<Exit> {
     };
     let plan = Plan {
         format,
-        tracker: tracker::Settings::default(),
+        tracker: settings::tracker(args.memory),
         interval: None,
         record: args.record.as_deref(),
         strict: args.strict,
@@ -98,7 +98,7 @@ fn report(args: &ReportArgs, verbose: u8) -> anyhow::Result<Exit> {
 fn record(args: &RecordArgs, verbose: u8) -> anyhow::Result<Exit> {
     let plan = Plan {
         format: Format::Nothing,
-        tracker: tracker::Settings::default(),
+        tracker: settings::tracker(args.memory),
         interval: None,
         record: Some(&args.file),
         strict: args.strict,
@@ -187,7 +187,11 @@ fn replay(path: &Path, filter: &FilterSpec, plan: &Plan<'_>) -> anyhow::Result<E
     loop {
         let start = replay.offset();
         let fed = match replay.next_batch() {
-            Ok(Some(batch)) => engine.batch(&batch).map_err(|error| in_recording(error, start)),
+            Ok(Some(batch)) => {
+                let fed = engine.batch(&batch).map_err(|error| in_recording(error, start));
+                replay.recycle(batch);
+                fed
+            }
             Ok(None) => break,
             Err(error) => Err(error.into()),
         };

@@ -52,12 +52,29 @@ pub struct Report {
     pub omitted: u64,
     /// Containers by number of transitions; `None` where nobody has looked.
     pub containers: Option<Vec<ContainerSummary>>,
+    /// How full the tables are that have a limit, and what they had no room for.
+    pub limits: Vec<Limit>,
     /// What is wrong; `None` as long as no rules judge it.
     pub findings: Findings,
 }
 
 /// No rule looks at reports yet, and an empty list would claim that none found anything.
 pub type Findings = Option<Vec<()>>;
+
+/// A table with a limit. The counts are of the whole run up to the end of the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Limit {
+    /// What it is a table of.
+    pub name: &'static str,
+    /// What it has room for.
+    pub limit: u64,
+    /// What is in it.
+    pub in_use: u64,
+    /// The most that was in it at once.
+    pub peak: u64,
+    /// What it had no room for, or gave up to make room.
+    pub dropped: u64,
+}
 
 /// A stretch of time.
 #[derive(Clone, Copy, Debug, Serialize)]

@@ -4,7 +4,7 @@
 //! a row moves its connection on and is tallied nowhere.
 
 use super::{
-    Output, Tracker, Verdict, begin, connection,
+    Output, Tracker, Verdict, connection,
     handshake::{DurationSource, Handshake},
     judge,
     listeners::Parent,
@@ -149,19 +149,14 @@ impl Tracker {
             .then(|| self.listeners.find(event.netns, event.local, event.family))
             .flatten();
         let counted = arrives && self.requests.completed(event.cookie);
-        if !self.table.contains_key(&key) {
-            if event.new == TcpState::Close {
-                return self.finished(key);
-            }
-            if self.table.len() >= self.settings.max_connections {
-                return self.balance.untracked();
-            }
+        if event.new == TcpState::Close && !self.table.contains_key(key) {
+            return self.finished(key);
         }
-        let new = || begin(event, birth, self.settings.closed);
-        let connection = self.table.entry(key).or_insert_with(new);
-        if connection.state == TcpState::Listen {
-            self.listeners.remove(key, connection);
-        }
+        let place = self.place(key, event, birth);
+        let Some(connection) = place.and_then(|place| self.table.at_mut(place)) else {
+            self.table.gauge.drops(1);
+            return self.balance.untracked();
+        };
         if let Some(parent) = parent {
             connection.came_in_on(parent);
         }
@@ -177,39 +172,38 @@ impl Tracker {
         }
         let held = if accepted { self.held.take(key) } else { Vec::new() };
         if !held.is_empty()
-            && let Some(mut connection) = self.table.remove(&key)
+            && let Some(mut connection) = self.table.remove(key)
         {
             self.accept_all(held, &mut connection, output);
             self.table.insert(key, connection);
         }
         if event.new == TcpState::Close {
-            self.close_shown(key, &step, output);
+            self.close_shown(key, event, &step, output);
         }
     }
 
-    fn close_shown(&mut self, key: connection::Key, step: &connection::Step, output: &mut Output) {
+    fn close_shown(
+        &mut self,
+        key: connection::Key,
+        event: &Event,
+        step: &connection::Step,
+        output: &mut Output,
+    ) {
         self.finished(key);
-        let Some(connection) = self.table.remove(&key) else { return };
-        if step.change.old == TcpState::Listen {
+        let Some(mut connection) = self.table.remove(key) else { return };
+        if event.old == TcpState::Listen {
             self.listener_gone(&connection);
         }
-        if let Some(afterlife) = step.afterlife.filter(|_| connection.accepted) {
-            self.time_waits.entered(connection.cookie, afterlife, connection.owner);
+        if connection.accepted && step.afterlife.is_some() {
+            self.time_waits.entered(connection.cookie, connection.owner(), event.time);
         }
-        self.bury(connection, None, output);
-    }
-
-    /// A connection has ended, whatever is known of it.
-    fn finished(&mut self, key: connection::Key) {
-        if let Some(survey) = &mut self.survey {
-            survey.closed(key);
-        }
+        self.bury(&mut connection, None, output);
     }
 
     /// Rows may still come of connections that came in on a listener that is closed.
     pub(super) fn listener_gone(&mut self, listener: &connection::Connection) {
-        let parent = Parent { local: listener.local, owner: listener.owner };
-        self.modes.listener_gone(listener.netns, parent, self.settings.max_rows);
+        let parent = Parent { local: listener.local, owner: listener.owner() };
+        self.modes.listener_gone(listener.netns(), parent, self.settings.max_rows);
     }
 }
 

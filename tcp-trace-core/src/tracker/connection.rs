@@ -1,6 +1,6 @@
 //! One connection's record, and how an event moves it on.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 
 use tcp_trace_common::counters::slot;
 
@@ -13,7 +13,7 @@ use super::{
 use crate::{
     endpoint::{Endpoint, Family},
     input::{Event, Task, TimeWait},
-    process::{Owner, OwnerSource},
+    process::{Comm, Owner, OwnerSource, ProcessId},
     report::StateChange,
     session::Session,
     state::TcpState,
@@ -34,44 +34,79 @@ pub(super) enum Key {
 /// longer trail is attributed early.
 const TRAIL: usize = 14;
 
-/// A connection, or a listener.
+/// A connection, or a listener. There may be millions: what is optional is packed.
 #[derive(Clone, Debug)]
 pub(super) struct Connection {
-    pub(super) state: TcpState,
-    /// When `state` was entered, if that is known.
-    since: Option<Since>,
+    /// What it is kept under: a cookie, or an address if `by_address`.
+    id: u64,
+    /// When `state` was entered; see `entry`.
+    since: Timestamp,
     /// Its last event, or the survey that found it.
     pub(super) last: Timestamp,
+    pub(super) cookie: Option<NonZeroU64>,
+    cgroup_id: Option<NonZeroU64>,
+    /// When `connect()` sent its SYN, until the attempt is decided.
+    connecting: Option<NonZeroU64>,
+    /// What its obituary will say; `None` if none is wanted.
+    pub(super) life: Option<Box<Life>>,
+    owner: PackedOwner,
+    netns: Option<NonZeroU32>,
     pub(super) local: Endpoint,
     pub(super) peer: Endpoint,
-    pub(super) netns: Option<u32>,
-    pub(super) cookie: Option<NonZeroU64>,
-    pub(super) cgroup_id: Option<u64>,
-    /// The socket's own family number.
-    family: u16,
-    pub(super) owner: Option<Owner>,
-    /// The owner is inferred from the listener.
-    provisional: bool,
     /// The local end of the listener that it came in on.
     pub(super) listener: Option<Endpoint>,
-    /// When `connect()` sent its SYN, until the attempt is decided.
-    connecting: Option<Timestamp>,
+    /// The socket's own family number.
+    family: u16,
+    pub(super) state: TcpState,
+    /// Whether `since` is to be trusted.
+    entry: Entry,
+    by_address: bool,
+    /// The owner is inferred from the listener.
+    provisional: bool,
     /// Whether it was born as a listener's child.
     passive: bool,
     /// Whether the filter has accepted it.
     pub(super) accepted: bool,
-    trail: [u8; TRAIL],
     trail_len: u8,
-    /// What its obituary will say; `None` if none is wanted.
-    pub(super) life: Option<Box<Life>>,
+    trail: [u8; TRAIL],
 }
 
-/// When a state was entered.
+/// What is known of when a state was entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Since {
-    at: Timestamp,
-    /// Or earlier.
-    exact: bool,
+enum Entry {
+    Unknown,
+    /// Then or earlier.
+    Before,
+    Exact,
+}
+
+/// An `Option<Owner>`: there is one if its source is known.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PackedOwner {
+    /// [`Self::NO_START`] if it is not known.
+    start_ns: u64,
+    pid: u32,
+    comm: Option<Comm>,
+    source: OwnerSource,
+}
+
+impl PackedOwner {
+    /// No multiple of a clock tick, and 584 years.
+    const NO_START: u64 = u64::MAX;
+
+    pub(super) fn pack(owner: Option<Owner>) -> Self {
+        let Some(Owner { process, comm, source }) = owner else {
+            return Self { start_ns: Self::NO_START, pid: 0, comm: None, source: OwnerSource::Unknown };
+        };
+        Self { start_ns: process.start_ns.unwrap_or(Self::NO_START), pid: process.pid, comm, source }
+    }
+
+    pub(super) fn unpack(self) -> Option<Owner> {
+        let Self { start_ns, pid, comm, source } = self;
+        let start_ns = (start_ns != Self::NO_START).then_some(start_ns);
+        let owner = Owner { process: ProcessId { pid, start_ns }, comm, source };
+        (source != OwnerSource::Unknown).then_some(owner)
+    }
 }
 
 /// How a connection attempt ended.
@@ -107,72 +142,114 @@ pub(super) struct Step {
 }
 
 impl Connection {
+    /// A connection in `state` of which nothing else is known.
+    fn blank(state: TcpState, last: Timestamp, local: Endpoint, peer: Endpoint, family: u16) -> Self {
+        Self {
+            id: 0,
+            since: last,
+            last,
+            cookie: None,
+            cgroup_id: None,
+            connecting: None,
+            life: None,
+            owner: PackedOwner::pack(None),
+            netns: None,
+            local,
+            peer,
+            listener: None,
+            family,
+            state,
+            entry: Entry::Unknown,
+            by_address: true,
+            provisional: false,
+            passive: false,
+            accepted: false,
+            trail_len: 0,
+            trail: [0; TRAIL],
+        }
+    }
+
     /// A connection whose first event this is.
     pub(super) fn unseen(event: &Event) -> Self {
         Self {
-            state: event.old,
-            since: None,
-            last: event.time,
-            cgroup_id: event.cgroup_id,
-            family: event.family,
-            local: event.local,
-            peer: event.peer,
-            netns: event.netns,
             cookie: event.cookie,
-            owner: None,
-            provisional: false,
-            listener: None,
-            connecting: None,
-            passive: false,
-            accepted: false,
-            trail: [0; TRAIL],
-            trail_len: 0,
-            life: None,
+            cgroup_id: event.cgroup_id.and_then(NonZeroU64::new),
+            netns: event.netns.and_then(NonZeroU32::new),
+            ..Self::blank(event.old, event.time, event.local, event.peer, event.family)
         }
     }
 
     /// A connection that a survey found at `now`.
     pub(super) fn found(row: &SocketRow, age: Option<Age>, now: Timestamp) -> Self {
-        Self {
-            state: row.state,
-            since: age.map(|age| Since { at: now.minus(age.ns), exact: age.exact }),
-            last: now,
-            cgroup_id: row.cgroup_id,
-            family: row.family,
-            local: row.local,
-            peer: row.peer,
-            netns: Some(row.netns),
+        let mut found = Self {
             cookie: Some(row.cookie),
-            owner: None,
-            provisional: false,
-            listener: None,
-            connecting: None,
-            passive: false,
-            accepted: false,
-            trail: [0; TRAIL],
-            trail_len: 0,
-            life: None,
+            cgroup_id: row.cgroup_id.and_then(NonZeroU64::new),
+            netns: NonZeroU32::new(row.netns),
+            ..Self::blank(row.state, now, row.local, row.peer, row.family)
+        };
+        found.entered(age, now);
+        found
+    }
+
+    /// What it is kept under.
+    pub(super) fn key(&self) -> Key {
+        match NonZeroU64::new(self.id) {
+            Some(cookie) if !self.by_address => Key::Cookie(cookie),
+            _ => Key::Address(self.id),
         }
+    }
+
+    /// It is kept under this key from now on.
+    pub(super) fn set_key(&mut self, key: Key) {
+        (self.id, self.by_address) = match key {
+            Key::Cookie(cookie) => (cookie.get(), false),
+            Key::Address(address) => (address, true),
+        };
+    }
+
+    /// Whom it belongs to.
+    pub(super) fn owner(&self) -> Option<Owner> {
+        self.owner.unpack()
+    }
+
+    /// Network namespace.
+    pub(super) fn netns(&self) -> Option<u32> {
+        self.netns.map(NonZeroU32::get)
+    }
+
+    /// Cgroup of its creator.
+    pub(super) fn cgroup_id(&self) -> Option<u64> {
+        self.cgroup_id.map(NonZeroU64::get)
+    }
+
+    /// It has been in its state for so long.
+    fn entered(&mut self, age: Option<Age>, now: Timestamp) {
+        (self.since, self.entry) = match age {
+            Some(Age { ns, exact: true }) => (now.minus(ns), Entry::Exact),
+            Some(Age { ns, exact: false }) => (now.minus(ns), Entry::Before),
+            None => (now, Entry::Unknown),
+        };
     }
 
     /// A connection that begins with this event.
     pub(super) fn born(event: &Event) -> Self {
         Self {
             passive: event.old == TcpState::Listen,
-            connecting: (event.new == TcpState::SynSent).then_some(event.time),
+            connecting: NonZeroU64::new(event.time.0).filter(|_| event.new == TcpState::SynSent),
             ..Self::unseen(event)
         }
     }
 
     /// Time in the current state.
     pub(super) fn age(&self, now: Timestamp) -> Option<Age> {
-        self.since.map(|since| Age { ns: now.since(since.at), exact: since.exact })
+        let age = Age { ns: now.since(self.since), exact: self.entry == Entry::Exact };
+        (self.entry != Entry::Unknown).then_some(age)
     }
 
     /// A survey shows the connection in a state that no event told of: some were lost.
     pub(super) fn repair(&mut self, row: &SocketRow, age: Option<Age>, now: Timestamp) {
         self.state = row.state;
-        self.since = age.map(|age| Since { at: now.minus(age.ns), exact: age.exact });
+        self.entered(age, now);
         self.last = now;
         self.connecting = None;
         if let Some(life) = &mut self.life {
@@ -207,8 +284,8 @@ impl Connection {
                 cookie: self.cookie.map(NonZeroU64::get),
                 skaddr: event.skaddr,
                 netns: event.netns,
-                cgroup_id: self.cgroup_id,
-                owner: self.owner,
+                cgroup_id: self.cgroup_id(),
+                owner: self.owner(),
                 container: None,
             },
             handshake,
@@ -221,9 +298,9 @@ impl Connection {
             life.advance(event, &step, self.state == event.old);
         }
         if event.old != event.new {
-            self.since = Some(Since { at: event.time, exact: true });
+            (self.since, self.entry) = (event.time, Entry::Exact);
         } else if self.state != event.old {
-            self.since = None; // The entry was lost.
+            self.entry = Entry::Unknown; // The entry was lost.
         }
         self.state = event.new;
         self.last = event.time;
@@ -232,8 +309,8 @@ impl Connection {
 
     /// A survey shows how long it has been in its state at least; an event that was seen knows better.
     pub(super) fn learn_age(&mut self, state: TcpState, age: Option<Age>, now: Timestamp) {
-        if self.since.is_none() && self.state == state {
-            self.since = age.map(|age| Since { at: now.minus(age.ns), exact: age.exact });
+        if self.entry == Entry::Unknown && self.state == state {
+            self.entered(age, now);
         }
     }
 
@@ -244,13 +321,13 @@ impl Connection {
 
     /// The processes that hold its descriptors were looked up; `owner` is the one among them that it is put down to.
     pub(super) fn held_by(&mut self, owner: Owner) {
-        self.owner = Some(owner);
+        self.owner = PackedOwner::pack(Some(owner));
         self.provisional = false;
     }
 
     /// The owner is not known.
     pub(super) fn disown(&mut self) {
-        self.owner = None;
+        self.owner = PackedOwner::pack(None);
     }
 
     /// Whether the owner is an inference from the listener.
@@ -262,15 +339,14 @@ impl Connection {
     pub(super) fn came_in_on(&mut self, parent: Parent) {
         self.listener = Some(parent.local);
         self.passive = true;
-        if self.owner.is_none() {
-            self.owner = parent.owner.map(|owner| Owner { source: OwnerSource::Listen, ..owner });
-            self.provisional = true;
+        if self.owner().is_none() {
+            self.inherit(parent.owner);
         }
     }
 
     /// The owner as the filter may know it: 0 where a later event may still tell otherwise.
     pub(super) fn pid_for_filter(&self, wanted: u32) -> u32 {
-        match self.owner {
+        match self.owner() {
             Some(owner) if !self.provisional || owner.process.pid == wanted => owner.process.pid,
             _ => 0,
         }
@@ -309,22 +385,28 @@ impl Connection {
         } else {
             event.cookie.or(self.cookie)
         };
-        self.netns = event.netns.or(self.netns);
-        self.cgroup_id = event.cgroup_id.or(self.cgroup_id);
+        self.netns = event.netns.and_then(NonZeroU32::new).or(self.netns);
+        self.cgroup_id = event.cgroup_id.and_then(NonZeroU64::new).or(self.cgroup_id);
+    }
+
+    /// Its owner is its listener's, as far as anybody knows.
+    fn inherit(&mut self, owner: Option<Owner>) {
+        self.owner = PackedOwner::pack(owner.map(|owner| Owner { source: OwnerSource::Listen, ..owner }));
+        self.provisional = true;
     }
 
     fn learn_owner(&mut self, event: &Event, parent: Option<Parent>, session: &Session) {
         if let Some(Parent { local, owner }) = parent {
             self.listener = Some(local);
-            self.owner = owner.map(|owner| Owner { source: OwnerSource::Listen, ..owner });
-            self.provisional = true;
+            self.inherit(owner);
         }
         // `ss -K` and the like close other people's sockets (`tcp_abort`, `net/ipv4/tcp.c`).
-        let own = |task: Task| self.owner.is_some_and(|owner| task.process == owner.process);
+        let own = |task: Task| self.owner().is_some_and(|owner| task.process == owner.process);
         let stranger = event.task.is_some_and(|task| !own(task));
         let aborted = event.new == TcpState::Close
             && stranger
-            && (event.error == Some(ECONNABORTED) || (event.old == TcpState::Listen && self.owner.is_some()));
+            && (event.error == Some(ECONNABORTED)
+                || (event.old == TcpState::Listen && self.owner().is_some()));
         // An MPTCP subflow's self-transition is made by a kernel worker that holds the lock; recordings may hold it.
         let by_worker = event.old == TcpState::FinWait1 && event.new == TcpState::FinWait1;
         let seen = event.task.filter(|task| Some(task.process.pid) != session.pid);
@@ -338,12 +420,9 @@ impl Connection {
     }
 
     fn own(&mut self, task: Task, source: OwnerSource) {
-        let same = self.owner.filter(|owner| owner.process == task.process);
-        self.owner = Some(Owner {
-            process: task.process,
-            comm: task.comm.or(same.and_then(|owner| owner.comm)),
-            source,
-        });
+        let same = self.owner().filter(|owner| owner.process == task.process);
+        let comm = task.comm.or(same.and_then(|owner| owner.comm));
+        self.owner = PackedOwner::pack(Some(Owner { process: task.process, comm, source }));
         self.provisional = false;
     }
 
@@ -398,21 +477,20 @@ impl Connection {
             // Without a local port it never came to a SYN: no port was free.
             (TcpState::Close, Some(0)) if event.local.is_known() => Attempt::Aborted,
             (TcpState::Close, _) => Attempt::Failed,
-            _ => Attempt::Completed { duration_ns: event.time.since(started) },
+            _ => Attempt::Completed { duration_ns: event.time.since(Timestamp(started.get())) },
         })
     }
 }
 
 impl Step {
     /// With the ends of its connection, which an event before them did not know.
-    pub(super) fn completed(mut self, connection: &Connection) -> Self {
+    pub(super) fn complete(&mut self, connection: &Connection) {
         if connection.passive && !self.change.peer.is_known() {
             self.change.local = connection.local;
             self.change.peer = connection.peer;
             self.change.family = connection.family();
             self.change.cookie = connection.cookie.map(NonZeroU64::get);
         }
-        self
     }
 }
 
@@ -450,6 +528,3 @@ fn afterlife(event: &Event) -> Option<Afterlife> {
     }
     Some(if event.done? { Afterlife::TimeWait } else { Afterlife::Orphan })
 }
-
-// A million connections fit into 256 MiB. (The obituary of a life is apart, and only there when it is wanted.)
-const _: () = assert!(size_of::<Connection>() <= 256);

@@ -1,7 +1,7 @@
 //! How connections leave the table: closed, outlived by a successor, or closed while somebody still held their sockets.
 
 use super::{
-    Output, Tracker, Verdict, accept,
+    Output, Tracker, Verdict, accept_held,
     connection::{Connection, Key, Step},
     judge,
     wake::Ended,
@@ -11,27 +11,35 @@ use crate::{input::Event, report::Obituary, state::TcpState};
 impl Tracker {
     /// A connection or a listener has ended.
     pub(super) fn close(&mut self, key: Key, event: &Event, step: &Step, output: &mut Output) {
-        if let Some(survey) = &mut self.survey {
-            survey.closed(key);
-        }
-        let Some(mut connection) = self.table.remove(&key) else { return };
+        self.finished(key);
+        let Some(mut connection) = self.table.remove(key) else { return };
         if event.old == TcpState::Listen {
             self.listener_gone(&connection);
         }
         let life = connection.life.take().filter(|_| event.old != TcpState::Listen);
-        let obituary = life.map(|life| Obituary {
-            container: step.change.container.clone(),
-            ..life.obituary(&connection, event, step)
+        let obituary = life.map(|life| {
+            let container = step.change.container.clone();
+            Box::new(Obituary { container, ..life.obituary(&connection, event, step) })
         });
         let afterlife = step.afterlife.filter(|_| connection.accepted);
-        if let Some(afterlife) = afterlife {
-            self.time_waits.entered(connection.cookie, afterlife, connection.owner);
+        if afterlife.is_some() {
+            self.time_waits.entered(connection.cookie, connection.owner(), event.time);
         }
         match connection.cookie {
             Some(cookie) if self.awaits_close(event) => {
                 self.wake.add(cookie, connection, obituary, event.time);
             }
-            _ => self.bury(connection, obituary, output),
+            _ => self.bury(&mut connection, obituary, output),
+        }
+    }
+
+    /// A connection has ended, whatever is known of it.
+    pub(super) fn finished(&mut self, key: Key) {
+        let max = self.settings.max_survey_rows();
+        if self.survey.as_mut().is_some_and(|survey| !survey.closed(key, max)) {
+            // It has taken so long that it knows nothing any more.
+            self.survey = None;
+            self.samples.gauge.drops(1);
         }
     }
 
@@ -51,8 +59,8 @@ impl Tracker {
             connection.disown();
         }
         if let Some(obituary) = &mut obituary {
-            obituary.owner = connection.owner;
-            obituary.container = self.people.container(connection.owner, connection.cgroup_id);
+            obituary.owner = connection.owner();
+            obituary.container = self.people.container(connection.owner(), connection.cgroup_id());
         }
         if let Some(key) = connection.cookie.map(Key::Cookie) {
             let held = self.held.take(key);
@@ -63,29 +71,24 @@ impl Tracker {
                 self.accept_all(held, &mut connection, output);
             }
         }
-        self.bury(connection, obituary, output);
+        self.bury(&mut connection, obituary, output);
     }
 
     /// Attributes a connection's transitions, and says how it lived.
     pub(super) fn bury(
         &mut self,
-        mut connection: Connection,
-        obituary: Option<Obituary>,
+        connection: &mut Connection,
+        obituary: Option<Box<Obituary>>,
         output: &mut Output,
     ) {
-        self.tally.attribute(&mut connection);
-        output.closed.extend(obituary.filter(|_| connection.accepted));
+        self.tally.attribute(connection);
+        output.closed.extend(obituary.filter(|_| connection.accepted).map(|obituary| *obituary));
     }
 
     /// Makes events that were held back part of the report.
     pub(super) fn accept_all(&mut self, held: Vec<Step>, connection: &mut Connection, output: &mut Output) {
-        for step in held {
-            let step = step.completed(connection);
-            accept(&mut self.tally, &mut self.balance, connection, &step);
-            if self.settings.changes {
-                output.changes.push(step.change);
-            }
-        }
+        let changes = self.settings.changes.then_some(&mut output.changes);
+        accept_held(held, connection, &mut self.tally, &mut self.balance, changes);
     }
 
     /// A connection begins under this key: whatever is known under it belongs to an earlier life, whose end was lost.
@@ -95,7 +98,7 @@ impl Tracker {
         {
             self.conclude(ended, output);
         }
-        let Some(mut connection) = self.table.remove(&key) else { return };
+        let Some(mut connection) = self.table.remove(key) else { return };
         if connection.state == TcpState::Listen {
             self.listeners.remove(key, &connection);
         }
@@ -111,12 +114,8 @@ impl Tracker {
     /// Transitions of connections that have ended count for this window, whoever will turn out to have held them.
     pub(super) fn attribute_ended(&mut self) {
         for ended in self.wake.iter_mut() {
-            let owner = ended.connection.owner;
-            if ended.connection.is_provisional() {
-                ended.connection.disown();
-            }
-            self.tally.attribute(&mut ended.connection);
-            ended.connection.owner = owner;
+            let owner = ended.connection.owner().filter(|_| !ended.connection.is_provisional());
+            self.tally.attribute_to(owner, &mut ended.connection);
         }
     }
 }

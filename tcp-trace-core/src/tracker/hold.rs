@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use rustc_hash::FxHashMap;
 
-use super::connection::{Key, Step};
+use super::{
+    connection::{Key, Step},
+    gauge::Gauge,
+};
 use crate::state::TcpState;
 
 /// The events held back, by connection. When there is no room for another, the connection that has been
@@ -18,12 +21,30 @@ pub(super) struct Held {
     order: BTreeMap<u64, Key>,
     next: u64,
     total: usize,
+    pub(super) gauge: Gauge,
 }
 
 impl Held {
     /// Room for `max` events.
     pub(super) fn new(max: usize) -> Self {
-        Self { max, steps: FxHashMap::default(), order: BTreeMap::new(), next: 0, total: 0 }
+        Self {
+            max,
+            steps: FxHashMap::default(),
+            order: BTreeMap::new(),
+            next: 0,
+            total: 0,
+            gauge: Gauge::default(),
+        }
+    }
+
+    /// Room for so many events.
+    pub(super) fn max(&self) -> usize {
+        self.max
+    }
+
+    /// Events that are held back.
+    pub(super) fn len(&self) -> usize {
+        self.total
     }
 
     /// Holds an event back. Returns the connection that was given up for it, if any.
@@ -36,11 +57,13 @@ impl Held {
         });
         steps.push(step);
         self.total += 1;
+        self.gauge.holds(self.total);
         if self.total <= self.max {
             return None;
         }
         let oldest = self.order.first_key_value().map(|(_, key)| *key)?;
-        self.take(oldest);
+        let given_up = self.take(oldest).len();
+        self.gauge.drops(given_up);
         Some(oldest)
     }
 

@@ -24,13 +24,13 @@ type Entries = Vec<(Key, Parent)>;
 
 impl Listeners {
     pub(super) fn insert(&mut self, key: Key, listener: &Connection) {
-        let entries = self.0.entry((listener.netns, listener.local.port)).or_default();
+        let entries = self.0.entry((listener.netns(), listener.local.port)).or_default();
         entries.retain(|(other, _)| *other != key);
-        entries.push((key, Parent { local: listener.local, owner: listener.owner }));
+        entries.push((key, Parent { local: listener.local, owner: listener.owner() }));
     }
 
     pub(super) fn remove(&mut self, key: Key, listener: &Connection) {
-        let at = (listener.netns, listener.local.port);
+        let at = (listener.netns(), listener.local.port);
         if let Some(entries) = self.0.get_mut(&at) {
             entries.retain(|(other, _)| *other != key);
             if entries.is_empty() {

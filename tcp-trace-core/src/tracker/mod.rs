@@ -9,6 +9,7 @@ mod balance;
 mod connection;
 mod ending;
 mod errno;
+mod gauge;
 mod handshake;
 mod hold;
 mod life;
@@ -20,17 +21,18 @@ mod requests;
 mod sources;
 mod summary;
 mod survey;
+mod table;
 mod tally;
 mod time_wait;
 mod wake;
 
-use rustc_hash::FxHashMap;
 use tcp_trace_common::filter::{Filter, Subject, Verdict};
 
 use self::{
     aggregate::Modes,
     balance::Balance,
     connection::{Connection, Key, Step},
+    gauge::RowGauges,
     handshake::DurationSource,
     hold::Held,
     life::Life,
@@ -39,6 +41,7 @@ use self::{
     people::People,
     requests::Requests,
     survey::{Samples, Survey},
+    table::{Place, Table},
     tally::Tally,
     time_wait::TimeWaits,
     wake::Wake,
@@ -59,8 +62,9 @@ use crate::{
 pub struct Settings {
     /// A socket in CLOSE_WAIT for longer than this many nanoseconds lingers.
     pub close_wait_after_ns: u64,
-    /// Connections kept; events of further ones are counted, but have no history. A fourth as
-    /// many events may be held back until the filter can judge them.
+    /// Connections kept. One that comes when there is no room takes the place of one that is established and quiet;
+    /// where there is none of these its events are counted, but have no history. A fourth as many events may be held
+    /// back until the filter can judge them.
     pub max_connections: usize,
     /// Rows kept per table of a report (listeners, destinations, processes).
     pub max_rows: usize,
@@ -85,7 +89,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             close_wait_after_ns: 10_000_000_000,
-            max_connections: 1 << 20,
+            max_connections: MAX_CONNECTIONS,
             max_rows: 4096,
             max_sockets: 100,
             changes: false,
@@ -94,8 +98,22 @@ impl Default for Settings {
     }
 }
 
+/// Connections kept unless something else is asked for: 350 MiB of them.
+pub const MAX_CONNECTIONS: usize = 2_000_000;
+/// The most that can be asked for: what their numbers have room for.
+pub const MOST_CONNECTIONS: usize = 1 << 30;
+
+impl Settings {
+    /// Sockets that one survey may show. Requests and time-wait sockets are among them, which the table does not keep.
+    fn max_survey_rows(&self) -> usize {
+        self.max_connections.saturating_mul(2)
+    }
+}
+
 /// Processes kept of each of two generations.
 const PEOPLE: usize = 8192;
+/// Events held back at most, some hundred bytes each.
+const UNDECIDED: usize = 1 << 18;
 /// Half-open requests kept; as many as the kernel program's map holds.
 const REQUESTS: usize = 65_536;
 
@@ -108,11 +126,12 @@ pub struct Tracker {
     filters: Vec<Filter>,
     /// Whether lost events are known to be ones that the filters accept.
     counts_lost: bool,
-    table: FxHashMap<Key, Connection>,
+    table: Table,
     listeners: Listeners,
     held: Held,
     balance: Balance,
     tally: Tally,
+    rows: RowGauges,
     people: People,
     requests: Requests,
     namespaces: Namespaces,
@@ -151,11 +170,12 @@ impl Tracker {
             settings,
             filters,
             counts_lost,
-            table: FxHashMap::default(),
+            table: Table::default(),
             listeners: Listeners::default(),
-            held: Held::new(settings.max_connections / 4),
+            held: Held::new((settings.max_connections / 4).min(UNDECIDED)),
             balance: Balance::default(),
             tally: Tally::new(settings.max_rows),
+            rows: RowGauges::default(),
             people: People::new(PEOPLE),
             requests: Requests::new(REQUESTS),
             namespaces: Namespaces::default(),
@@ -235,6 +255,7 @@ impl Tracker {
         for connection in self.table.values_mut() {
             self.tally.attribute(connection);
         }
+        self.gauge_rows();
         let report = summary::report(self);
         self.tally = Tally::new(self.settings.max_rows);
         self.balance.next_window();
@@ -258,22 +279,21 @@ impl Tracker {
         if birth {
             self.bury_predecessor(key, output);
         }
-        let tracked = self.table.len() < self.settings.max_connections || self.table.contains_key(&key);
+        let place = self.place(key, event, birth);
+        let tracked = place.is_some();
         let mut stranger;
-        let connection = if tracked {
-            let new = || begin(event, birth, self.settings.closed);
-            let known = self.table.entry(key).or_insert_with(new);
-            if known.state == TcpState::Listen {
-                self.listeners.remove(key, known);
-            }
+        let connection = if let Some(known) = place.and_then(|place| self.table.at_mut(place)) {
             known
         } else {
             self.balance.untracked();
+            self.table.gauge.drops(1);
             stranger = begin(event, birth, self.settings.closed);
             &mut stranger
         };
         let mut step = connection.advance(event, parent, sent, &self.session);
-        step.change.container = self.people.container(step.change.owner, step.change.cgroup_id);
+        if self.settings.changes || self.settings.closed {
+            step.change.container = self.people.container(step.change.owner, step.change.cgroup_id);
+        }
         if step.handshake.is_some() {
             step.counted = self.requests.completed(event.cookie);
         }
@@ -284,12 +304,13 @@ impl Tracker {
         match judge(&self.filters, connection, (event.old, event.new)).and(naming::ripeness(event)) {
             Verdict::Accept => {
                 connection.accepted = true;
-                for step in self.held.take(key).into_iter().chain([step.clone()]) {
-                    let step = step.completed(connection);
-                    accept(&mut self.tally, &mut self.balance, connection, &step);
-                    if self.settings.changes {
-                        output.changes.push(step.change);
-                    }
+                let changes = self.settings.changes.then_some(&mut output.changes);
+                let (tally, balance) = (&mut self.tally, &mut self.balance);
+                accept_held(self.held.take(key), connection, tally, balance, changes);
+                step.complete(connection);
+                accept(&mut self.tally, &mut self.balance, connection, &step);
+                if self.settings.changes {
+                    output.changes.push(step.change.clone());
                 }
             }
             Verdict::Defer if !ends => {
@@ -307,10 +328,33 @@ impl Tracker {
         }
     }
 
+    /// Where the event's connection stands in the table; it is entered if it is new. `None` if there is no room.
+    fn place(&mut self, key: Key, event: &Event, birth: bool) -> Option<Place> {
+        let Some(place) = self.table.find(key) else {
+            let room = self.table.len() < self.settings.max_connections || self.make_room();
+            return room.then(|| self.table.add(key, begin(event, birth, self.settings.closed)));
+        };
+        if let Some(known) = self.table.at(place)
+            && known.state == TcpState::Listen
+        {
+            self.listeners.remove(key, known);
+        }
+        Some(place)
+    }
+
+    /// Gives up a connection whose loss hurts least. If an event brings it back, it is one whose beginning was not
+    /// seen: nothing is known of it that is not known again. Returns whether there was one.
+    fn make_room(&mut self) -> bool {
+        let Some(mut given_up) = self.table.give_up() else { return false };
+        self.held.take(given_up.key());
+        self.tally.attribute(&mut given_up);
+        true
+    }
+
     /// There was no room for the events of a connection that the filter cannot judge.
     fn give_up(&mut self, key: Key) {
-        if self.table.get(&key).is_some_and(|connection| connection.state != TcpState::Listen) {
-            self.table.remove(&key);
+        if self.table.get(key).is_some_and(|connection| connection.state != TcpState::Listen) {
+            self.table.remove(key);
         }
     }
 
@@ -330,9 +374,9 @@ impl Tracker {
             return;
         }
         let key = Key::Cookie(used.cookie);
-        let Some(connection) = self.table.get_mut(&key) else { return };
+        let Some(connection) = self.table.get_mut(key) else { return };
         // A later use, by another task than the one that a transition showed, may be a helper's.
-        if connection.owner.is_none() || connection.is_provisional() {
+        if connection.owner().is_none() || connection.is_provisional() {
             connection.used_by(used.task, OwnerSource::Accept);
         }
         self.decide(key, output);
@@ -340,18 +384,14 @@ impl Tracker {
 
     /// Judges the events of a connection that were held back, after its owner has become known.
     fn decide(&mut self, key: Key, output: &mut Output) {
-        let Some(connection) = self.table.get_mut(&key) else { return };
+        let Some(connection) = self.table.get_mut(key) else { return };
         let Some(transition) = self.held.last(key) else { return };
         match judge(&self.filters, connection, transition) {
             Verdict::Accept => {
                 connection.accepted = true;
-                for step in self.held.take(key) {
-                    let step = step.completed(connection);
-                    accept(&mut self.tally, &mut self.balance, connection, &step);
-                    if self.settings.changes {
-                        output.changes.push(step.change);
-                    }
-                }
+                let changes = self.settings.changes.then_some(&mut output.changes);
+                let (tally, balance) = (&mut self.tally, &mut self.balance);
+                accept_held(self.held.take(key), connection, tally, balance, changes);
             }
             Verdict::Reject => drop(self.held.take(key)),
             Verdict::Defer => {}
@@ -395,13 +435,30 @@ fn judge(filters: &[Filter], connection: &Connection, (old, new): (TcpState, Tcp
             local_port: connection.local.port,
             peer_port: connection.peer.port,
             family: connection.family_number(),
-            netns: connection.netns.unwrap_or(0),
-            cgroup_id: connection.cgroup_id.unwrap_or(0),
+            netns: connection.netns().unwrap_or(0),
+            cgroup_id: connection.cgroup_id().unwrap_or(0),
             local_addr: &local_addr,
             peer_addr: &peer_addr,
             pid: connection.pid_for_filter(filter.pid),
         }))
     })
+}
+
+/// Makes events part of the report that were held back.
+fn accept_held(
+    held: Vec<Step>,
+    connection: &mut Connection,
+    tally: &mut Tally,
+    balance: &mut Balance,
+    mut changes: Option<&mut Vec<StateChange>>,
+) {
+    for mut step in held {
+        step.complete(connection);
+        accept(tally, balance, connection, &step);
+        if let Some(changes) = &mut changes {
+            changes.push(step.change);
+        }
+    }
 }
 
 /// Makes an event part of the report.

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use super::gauge::Gauge;
 use crate::{
     report::NamespaceSummary,
     survey::{NamespaceFacts, SocketCounters},
 };
 
 /// Namespaces kept; a host with more is not reported on per namespace.
-const MAX: usize = 4096;
+pub(super) const MAX: usize = 4096;
 
 /// The namespaces that surveys have shown.
 #[derive(Debug, Default)]
@@ -16,6 +17,7 @@ pub(super) struct Namespaces {
     known: BTreeMap<u32, Namespace>,
     /// Those that were there at the start are known: one that shows up later has counted from 0.
     begun: bool,
+    pub(super) gauge: Gauge,
 }
 
 #[derive(Debug)]
@@ -44,10 +46,16 @@ impl Namespaces {
                     let before = zero.or(facts.counters);
                     self.known.insert(facts.inum, Namespace { facts: facts.clone(), before });
                 }
-                None => {}
+                None => self.gauge.drops(1),
             }
         }
+        self.gauge.holds(self.known.len());
         self.begun |= !facts.is_empty();
+    }
+
+    /// How many are known.
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
     }
 
     /// Starts the next window.

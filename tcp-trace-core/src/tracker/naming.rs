@@ -14,7 +14,7 @@ impl Tracker {
     pub(super) fn key(&mut self, event: &Event) -> Key {
         let by_address = Key::Address(event.skaddr);
         let Some(cookie) = event.cookie else {
-            if !connection::is_birth(event) && !self.table.contains_key(&by_address) {
+            if !connection::is_birth(event) && !self.table.contains_key(by_address) {
                 self.adopt(by_address, event);
             }
             return by_address;
@@ -24,8 +24,8 @@ impl Tracker {
             return by_address;
         }
         // A survey may have found it under its cookie meanwhile; what saw it begin knows more.
-        let may_be_unnamed = event.old == TcpState::SynReceived || !self.table.contains_key(&key);
-        if !connection::is_birth(event) && may_be_unnamed {
+        let may_be_unnamed = || event.old == TcpState::SynReceived || !self.table.contains_key(key);
+        if self.table.has_unnamed() && !connection::is_birth(event) && may_be_unnamed() {
             self.rename(by_address, key);
         }
         key
@@ -33,7 +33,7 @@ impl Tracker {
 
     /// A connection's key has become known.
     pub(super) fn rename(&mut self, from: Key, to: Key) {
-        if let Some(connection) = self.table.remove(&from) {
+        if let Some(connection) = self.table.remove(from) {
             if connection.state == TcpState::Listen {
                 self.listeners.remove(from, &connection);
                 self.listeners.insert(to, &connection);
@@ -66,9 +66,9 @@ impl Tracker {
             // The listener's own: if that is not in the table, no other one is the parent.
             Some(cookie) if !event.peer.is_known() => self
                 .table
-                .get(&Key::Cookie(cookie))
+                .get(Key::Cookie(cookie))
                 .filter(|listener| listener.state == TcpState::Listen)
-                .map(|listener| listeners::Parent { local: listener.local, owner: listener.owner }),
+                .map(|listener| listeners::Parent { local: listener.local, owner: listener.owner() }),
             _ => self.listeners.find(event.netns, event.local, event.family),
         }
     }

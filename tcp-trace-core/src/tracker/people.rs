@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::gauge::Gauge;
 use crate::{
     process::{Owner, ProcessId},
     survey::{ContainerFacts, Facts, ProcessFacts},
@@ -29,6 +30,7 @@ pub(super) struct People {
     places: FxHashMap<u64, Place>,
     wanted: Vec<ProcessId>,
     max: usize,
+    pub(super) gauge: Gauge,
 }
 
 impl People {
@@ -40,7 +42,18 @@ impl People {
             places: FxHashMap::default(),
             wanted: Vec::new(),
             max: max.max(1),
+            gauge: Gauge::default(),
         }
+    }
+
+    /// Room for so many processes, of both generations.
+    pub(super) fn max(&self) -> usize {
+        2 * self.max
+    }
+
+    /// Processes that are remembered.
+    pub(super) fn len(&self) -> usize {
+        self.young.len() + self.old.len()
     }
 
     /// A process was seen: somebody should look at it, unless somebody has.
@@ -73,6 +86,8 @@ impl People {
         for (id, path, container) in &facts.cgroups {
             if self.places.len() < self.max || self.places.contains_key(id) {
                 self.places.insert(*id, (path.as_str().into(), container.clone().map(Arc::new)));
+            } else {
+                self.gauge.drops(1);
             }
         }
     }
@@ -89,15 +104,26 @@ impl People {
 
     /// The container of a socket: of its owner's process, or else of the cgroup that it was created in.
     pub(super) fn container(&self, owner: Option<Owner>, cgroup: Option<u64>) -> Option<Arc<ContainerFacts>> {
-        let by_owner = owner.and_then(|owner| self.get(owner.process)?.container.clone());
+        self.container_of(owner.map(|owner| owner.process), cgroup)
+    }
+
+    /// The same, of a socket of this process.
+    pub(super) fn container_of(
+        &self,
+        process: Option<ProcessId>,
+        cgroup: Option<u64>,
+    ) -> Option<Arc<ContainerFacts>> {
+        let by_owner = process.and_then(|process| self.get(process)?.container.clone());
         by_owner.or_else(|| self.places.get(&cgroup?)?.1.clone())
     }
 
     fn insert(&mut self, id: ProcessId, person: Person) {
         if self.young.len() >= self.max && !self.young.contains_key(&id) {
-            self.old = std::mem::take(&mut self.young);
+            let forgotten = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
+            self.gauge.drops(forgotten.len());
         }
         self.young.insert(id, person);
+        self.gauge.holds(self.young.len() + self.old.len());
     }
 }
 

@@ -9,6 +9,7 @@ use std::num::NonZeroU64;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::gauge::Gauge;
 use crate::{
     endpoint::Endpoint,
     input::{RequestChange, RequestEvent},
@@ -70,6 +71,7 @@ pub(super) struct Requests {
     buried: FxHashSet<NonZeroU64>,
     /// Requests that resets have ended, by namespace.
     resets: FxHashMap<u32, Resets>,
+    pub(super) gauge: Gauge,
 }
 
 impl Requests {
@@ -82,7 +84,18 @@ impl Requests {
             sent: FxHashMap::default(),
             buried: FxHashSet::default(),
             resets: FxHashMap::default(),
+            gauge: Gauge::default(),
         }
+    }
+
+    /// Room for so many live ones, as many that were retransmitted, and as many that are dead.
+    pub(super) fn max(&self) -> usize {
+        self.max
+    }
+
+    /// Those of the kind of which there are most.
+    pub(super) fn len(&self) -> usize {
+        self.live.as_ref().map_or(0, FxHashMap::len).max(self.sent.len()).max(self.buried.len())
     }
 
     /// Takes an event. Returns the request if it has died.
@@ -90,10 +103,13 @@ impl Requests {
         let RequestChange { what, cookie, netns, sent, local, peer, family, .. } = change;
         let death = match what {
             RequestEvent::Retransmit => {
-                if let (Some(cookie), Some(sent)) = (cookie, sent)
-                    && self.sent.len() < self.max
-                {
-                    self.sent.insert(*cookie, *sent);
+                if let (Some(cookie), Some(sent)) = (cookie, sent) {
+                    if self.sent.len() < self.max {
+                        self.sent.insert(*cookie, *sent);
+                        self.gauge.holds(self.sent.len());
+                    } else {
+                        self.gauge.drops(1);
+                    }
                 }
                 return None;
             }
@@ -107,6 +123,9 @@ impl Requests {
             counted = self.forget(*cookie);
             if self.buried.len() < self.max {
                 self.buried.insert(*cookie);
+                self.gauge.holds(self.buried.len());
+            } else {
+                self.gauge.drops(1);
             }
         }
         let request = Live { netns: *netns, local: *local, peer: *peer, family: *family };
@@ -144,7 +163,11 @@ impl Requests {
             .into_iter()
             .partition(|(_, request)| request.netns.is_none_or(|ns| namespaces.contains(&ns)));
         let mut new = Vec::new();
-        for row in rows.filter(|row| row.state == TcpState::NewSynReceived).take(self.max) {
+        for row in rows.filter(|row| row.state == TcpState::NewSynReceived) {
+            if live.len() >= self.max && !live.contains_key(&row.cookie) {
+                self.gauge.drops(1);
+                continue;
+            }
             let SocketRow { netns, local, peer, family, .. } = *row;
             let request = Live { netns: Some(netns), local, peer, family };
             let known = live.insert(row.cookie, request).is_some()
@@ -157,6 +180,7 @@ impl Requests {
         }
         self.sent.retain(|cookie, _| live.contains_key(cookie) || before.contains_key(cookie));
         self.departed = [before, std::mem::take(&mut self.departed[0])];
+        self.gauge.holds(live.len());
         self.live = Some(live);
         new
     }
@@ -215,6 +239,10 @@ impl Requests {
         mut dead: Vec<(Live, Option<Death>, bool)>,
         namespaces: &[NamespaceFacts],
     ) -> Vec<Dead> {
+        // Those of namespaces that are gone have nothing to tell any more.
+        if self.resets.len() > super::namespaces::MAX {
+            self.resets.retain(|inum, _| namespaces.iter().any(|namespace| namespace.inum == *inum));
+        }
         let homeless = dead.iter().filter(|(request, ..)| request.netns.is_none()).count() as u64;
         for namespace in namespaces {
             let Some(counters) = namespace.counters else { continue };

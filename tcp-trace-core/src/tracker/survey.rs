@@ -11,6 +11,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::{
     Tracker, Verdict,
     connection::{Connection, Key},
+    gauge::Gauge,
     judge,
     life::Life,
     requests::Live,
@@ -36,6 +37,8 @@ pub(super) struct Survey {
     /// Each with when it had been read.
     rows: Vec<(Timestamp, SocketRow)>,
     holders: FxHashMap<u32, Vec<Holder>>,
+    /// How many of them.
+    held: usize,
     /// There were more rows than room.
     truncated: bool,
     requests: Vec<RequestRow>,
@@ -74,6 +77,8 @@ pub(super) struct Samples {
     pub(super) requests: bool,
     /// What the last survey of more than requests could not look at.
     pub(super) problems: Vec<String>,
+    /// Of the rows of surveys.
+    pub(super) gauge: Gauge,
 }
 
 impl Survey {
@@ -82,6 +87,7 @@ impl Survey {
             begin: begin.time,
             rows: Vec::new(),
             holders: FxHashMap::default(),
+            held: 0,
             truncated: false,
             requests: Vec::new(),
             processes: FxHashMap::default(),
@@ -91,9 +97,11 @@ impl Survey {
         }
     }
 
-    /// A connection has ended.
-    pub(super) fn closed(&mut self, key: Key) {
+    /// A connection has ended. Returns whether there was room, among `max`, to remember it: a survey that does not know
+    /// what has ended meanwhile would bring it back.
+    pub(super) fn closed(&mut self, key: Key, max: usize) -> bool {
         self.closed.insert(key);
+        self.closed.len() <= max
     }
 }
 
@@ -119,15 +127,21 @@ impl Tracker {
     pub(super) fn survey_rows(&mut self, time: Timestamp, rows: &[SocketRow]) {
         if let Some(survey) = &mut self.survey {
             // Bounded like the table; requests and time-wait sockets are not kept in that.
-            let room = (2 * self.settings.max_connections).saturating_sub(survey.rows.len());
+            let room = self.settings.max_survey_rows().saturating_sub(survey.rows.len());
             survey.truncated |= rows.len() > room;
+            self.samples.gauge.drops(rows.len().saturating_sub(room));
             survey.rows.extend(rows.iter().take(room).map(|row| (time, row.clone())));
+            self.samples.gauge.holds(survey.rows.len());
         }
     }
 
     pub(super) fn survey_holders(&mut self, holders: &[Holder]) {
         if let Some(survey) = &mut self.survey {
-            for holder in holders {
+            // As many as the sockets may be: of more, no report lists the holders.
+            let room = self.settings.max_survey_rows().saturating_sub(survey.held);
+            survey.held += holders.len().min(room);
+            self.samples.gauge.drops(holders.len().saturating_sub(room));
+            for holder in holders.iter().take(room) {
                 survey.holders.entry(holder.inode).or_default().push(*holder);
             }
         }
@@ -135,7 +149,9 @@ impl Tracker {
 
     pub(super) fn survey_requests(&mut self, rows: &[RequestRow]) {
         if let Some(survey) = &mut self.survey {
-            survey.requests.extend(rows);
+            let room = self.requests.max().saturating_sub(survey.requests.len());
+            self.requests.gauge.drops(rows.len().saturating_sub(room));
+            survey.requests.extend(rows.iter().take(room));
         }
     }
 
@@ -172,10 +188,11 @@ impl Tracker {
         }
         self.samples.ends.clear();
         if self.session.attach == Attach::Tracepoint {
-            for (key, known) in &self.table {
+            for known in self.table.values() {
                 // The same ends in two namespaces are two connections, and nobody can tell which is which.
+                let key = known.key();
                 let known = survey.by_ends.entry((known.local, known.peer));
-                known.and_modify(|key| *key = None).or_insert(Some(*key));
+                known.and_modify(|key| *key = None).or_insert(Some(key));
             }
         }
         // Listeners first, so that connections find theirs.
@@ -254,7 +271,7 @@ impl Tracker {
         let age = survey::age(row);
         let closed = self.settings.closed;
         let room = self.table.len() < self.settings.max_connections;
-        match self.table.get_mut(&key) {
+        match self.table.get_mut(key) {
             Some(known) if known.last < survey.begin && known.state != row.state => {
                 known.repair(row, age, read);
                 if !self.modes.blurred {
@@ -265,13 +282,16 @@ impl Tracker {
             None if room => {
                 let mut found = Connection::found(row, age, read);
                 found.life = closed.then(|| Box::new(Life::found(row.state)));
-                self.table.insert(key, found);
+                self.table.add(key, found);
                 if self.session.attach == Attach::Tracepoint {
                     self.samples.ends.insert((row.local, row.peer), key);
                 }
                 self.find_parent(key, row);
             }
-            None => return,
+            None => {
+                self.table.gauge.drops(1);
+                return;
+            }
         }
         if end.holders {
             self.hold(key, row, survey);
@@ -281,7 +301,7 @@ impl Tracker {
 
     /// A socket that was found, not born in sight: a listener is entered, a connection may have come in on one.
     fn find_parent(&mut self, key: Key, row: &SocketRow) {
-        let Some(connection) = self.table.get_mut(&key) else { return };
+        let Some(connection) = self.table.get_mut(key) else { return };
         if row.state == TcpState::Listen {
             self.listeners.insert(key, connection);
         } else if row.inode.is_none()
@@ -299,7 +319,7 @@ impl Tracker {
     fn hold(&mut self, key: Key, row: &SocketRow, survey: &Survey) {
         let Some(inode) = row.inode else { return };
         let holders = self.samples.holders.get(&inode).map(Vec::as_slice).unwrap_or_default();
-        let Some(connection) = self.table.get_mut(&key) else { return };
+        let Some(connection) = self.table.get_mut(key) else { return };
         let Some(owner) = choose(holders, &survey.processes, connection) else { return };
         connection.held_by(owner);
         if row.state == TcpState::Listen {
@@ -311,7 +331,7 @@ impl Tracker {
 
     /// Judges a connection that no event has brought up for judgement.
     fn admit(&mut self, key: Key, output: &mut Output) {
-        let Some(connection) = self.table.get_mut(&key) else { return };
+        let Some(connection) = self.table.get_mut(key) else { return };
         if connection.accepted {
             return;
         }
@@ -326,7 +346,7 @@ impl Tracker {
                 if state == TcpState::Listen {
                     self.listeners.remove(key, connection);
                 }
-                self.table.remove(&key);
+                self.table.remove(key);
             }
         }
     }
@@ -342,18 +362,18 @@ impl Tracker {
         let replaced: FxHashSet<_> =
             others.into_iter().filter(|row| is_time_wait(row)).map(|row| row.cookie).collect();
         let before = std::mem::take(&mut self.samples.unlisted);
-        let unlisted = self.table.iter().filter(|(_, connection)| {
+        let unlisted = self.table.values().filter(|connection| {
             connection.last < survey.begin
-                && connection.netns.is_some_and(|netns| end.namespaces.contains(&netns))
+                && connection.netns().is_some_and(|netns| end.namespaces.contains(&netns))
                 && connection.cookie.is_some_and(|cookie| !listed.contains(&cookie))
         });
         let (dead, unlisted): (Vec<_>, _) =
-            unlisted.map(|(key, connection)| (*key, connection.cookie)).partition(|(key, cookie)| {
+            unlisted.map(|connection| (connection.key(), connection.cookie)).partition(|(key, cookie)| {
                 before.contains(key) || cookie.is_some_and(|cookie| replaced.contains(&cookie))
             });
         self.samples.unlisted = unlisted.into_iter().map(|(key, _)| key).collect();
         for (key, _) in dead {
-            let Some(mut connection) = self.table.remove(&key) else { continue };
+            let Some(mut connection) = self.table.remove(key) else { continue };
             if connection.state == TcpState::Listen {
                 self.listeners.remove(key, &connection);
             }
@@ -393,7 +413,7 @@ fn choose(
     connection: &Connection,
 ) -> Option<Owner> {
     let held_by = |pid: u32| holders.iter().any(|holder| holder.pid == pid);
-    if let Some(owner) = connection.owner
+    if let Some(owner) = connection.owner()
         && held_by(owner.process.pid)
         && processes
             .get(&owner.process.pid)

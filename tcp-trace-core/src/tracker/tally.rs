@@ -24,7 +24,9 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Tally {
     max_rows: usize,
-    pub(super) states: BTreeMap<TcpState, StateTally>,
+    states: [StateTally; STATES],
+    /// Those that no kernel had when this was written.
+    strange: BTreeMap<TcpState, StateTally>,
     pub(super) handshakes: HandshakeTally,
     pub(super) sources: HalfOpenSources,
     /// By namespace and local end; key `None` sums up what the table had no room for.
@@ -78,17 +80,25 @@ pub(super) struct ConnectTally {
 #[derive(Debug, Default)]
 pub(super) struct ProcessTally {
     pub(super) comm: Option<Comm>,
-    pub(super) transitions: BTreeMap<u8, u64>,
+    pub(super) transitions: Cells,
     pub(super) time_wait: u64,
     /// Of its transitions, those of aggregated sockets that are only inferred to be its own.
     pub(super) inferred: u64,
 }
 
+/// Transitions by kind, of which a process has a dozen at most.
+#[derive(Debug, Default)]
+pub(super) struct Cells(Vec<(u8, u64)>);
+
+/// States that kernels have, by number.
+const STATES: usize = 16;
+
 impl Tally {
     pub(super) fn new(max_rows: usize) -> Self {
         Self {
             max_rows,
-            states: BTreeMap::new(),
+            states: Default::default(),
+            strange: BTreeMap::new(),
             handshakes: HandshakeTally::default(),
             sources: HalfOpenSources::default(),
             listeners: FxHashMap::default(),
@@ -105,10 +115,10 @@ impl Tally {
     pub(super) fn step(&mut self, step: &Step) {
         let Step { change, handshake, attempt, afterlife, listener, counted } = step;
         if change.old != change.new {
-            self.states.entry(change.new).or_default().entered += 1;
+            self.state(change.new).entered += 1;
         }
         if let Some(duration) = change.duration_ns {
-            self.states.entry(change.old).or_default().durations.record(duration);
+            self.state(change.old).durations.record(duration);
         }
         if let Some(handshake) = handshake {
             let local = listener.unwrap_or(change.local);
@@ -134,6 +144,32 @@ impl Tally {
             }
             Some(Afterlife::Orphan) => self.orphaned += 1,
             None => {}
+        }
+    }
+
+    /// Rows of listeners, and handshakes that are summed up in the one of all others.
+    pub(super) fn listeners_used(&self) -> (usize, u64) {
+        let others = self.listeners.get(&None);
+        (self.listeners.len() - usize::from(others.is_some()), others.map_or(0, HandshakeTally::total))
+    }
+
+    /// Rows of destinations, and attempts that are summed up in the one of all others.
+    pub(super) fn destinations_used(&self) -> (usize, u64) {
+        let others = self.connects.get(&None);
+        (self.connects.len() - usize::from(others.is_some()), others.map_or(0, ConnectTally::total))
+    }
+
+    /// The states that something is known of.
+    pub(super) fn states(&self) -> impl Iterator<Item = (TcpState, &StateTally)> {
+        let known = (0_u8..).zip(&self.states).map(|(number, tally)| (TcpState::from_number(number), tally));
+        let strange = self.strange.iter().map(|(state, tally)| (*state, tally));
+        known.filter(|(_, tally)| tally.entered > 0 || tally.durations.count() > 0).chain(strange)
+    }
+
+    fn state(&mut self, state: TcpState) -> &mut StateTally {
+        match self.states.get_mut(usize::from(state.number())) {
+            Some(tally) => tally,
+            None => self.strange.entry(state).or_default(),
         }
     }
 
@@ -166,15 +202,21 @@ impl Tally {
 
     /// Attributes a connection's transitions to its owner as it is known by now.
     pub(super) fn attribute(&mut self, connection: &mut Connection) {
+        self.attribute_to(connection.owner(), connection);
+    }
+
+    /// Attributes a connection's transitions to `owner`.
+    pub(super) fn attribute_to(&mut self, owner: Option<Owner>, connection: &mut Connection) {
         if !connection.accepted {
             return;
         }
-        let owner = connection.owner;
-        for slot in connection.take_trail() {
-            match self.process(owner) {
-                Some(process) => *process.transitions.entry(slot).or_default() += 1,
-                None => self.omitted += 1,
-            }
+        let mut trail = connection.take_trail().peekable();
+        if trail.peek().is_none() {
+            return;
+        }
+        match self.process(owner) {
+            Some(process) => trail.for_each(|slot| process.transitions.add(slot, 1)),
+            None => self.omitted += trail.count() as u64,
         }
     }
 
@@ -202,7 +244,36 @@ impl Tally {
     }
 }
 
+impl Cells {
+    fn add(&mut self, slot: u8, times: u64) {
+        match self.0.binary_search_by_key(&slot, |(slot, _)| *slot) {
+            Ok(at) => {
+                if let Some((_, count)) = self.0.get_mut(at) {
+                    *count += times;
+                }
+            }
+            Err(at) => self.0.insert(at, (slot, times)),
+        }
+    }
+
+    /// Every kind with its count, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u8, u64)> {
+        self.0.iter().copied()
+    }
+
+    /// Transitions of all kinds.
+    pub(super) fn total(&self) -> u64 {
+        self.0.iter().map(|(_, count)| count).sum()
+    }
+}
+
 impl HandshakeTally {
+    /// Requests of every outcome.
+    fn total(&self) -> u64 {
+        let Self { completed, cookies, unknown, expired, reset, dead, .. } = self;
+        completed.count() + cookies + unknown + expired + reset + dead
+    }
+
     fn requested(&mut self, source: IpAddr) {
         self.sources.get_or_insert_default().add(source);
     }

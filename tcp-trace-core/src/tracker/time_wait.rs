@@ -4,16 +4,20 @@ use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU64};
 
 use rustc_hash::FxHashMap;
 
-use super::connection::Afterlife;
+use super::{connection::PackedOwner, gauge::Gauge};
 use crate::{
     endpoint::Endpoint,
     process::{Comm, Owner, ProcessId},
     state::TcpState,
     survey::{SocketRow, Timer},
+    time::Timestamp,
 };
 
-/// Owners remembered: as many as the kernel keeps time-wait sockets by default (`tcp_max_tw_buckets`).
-const OWNERS: usize = 262_144;
+/// How long the kernel keeps a time-wait socket (`TCP_TIMEWAIT_LEN`, `include/net/tcp.h`), in nanoseconds.
+const LIFETIME_NS: u64 = 60_000_000_000;
+/// Owners remembered: as many as the kernel keeps time-wait sockets by default (`tcp_max_tw_buckets`), in two
+/// generations. When the younger one is full the older one is forgotten.
+pub(super) const OWNERS: usize = 262_144;
 
 /// Local address, peer and namespace: what a connection from an ephemeral port shares with its like.
 type Destination = (u32, IpAddr, Endpoint);
@@ -22,9 +26,13 @@ type Destination = (u32, IpAddr, Endpoint);
 #[derive(Debug, Default)]
 pub(super) struct TimeWaits {
     /// Whose a socket was that went into TIME_WAIT, by cookie, which its time-wait socket inherits.
-    owners: FxHashMap<NonZeroU64, Option<Owner>>,
+    owners: FxHashMap<NonZeroU64, PackedOwner>,
+    elders: FxHashMap<NonZeroU64, PackedOwner>,
+    /// When the last of the elders entered.
+    eldest: Timestamp,
     /// What the last survey found; `None` before the first one.
     pub(super) found: Option<Found>,
+    pub(super) gauge: Gauge,
 }
 
 /// The population at a survey.
@@ -42,29 +50,41 @@ pub(super) struct Found {
 
 impl TimeWaits {
     /// A socket has closed and left a time-wait socket.
-    pub(super) fn entered(&mut self, cookie: Option<NonZeroU64>, _kind: Afterlife, owner: Option<Owner>) {
-        if let Some(cookie) = cookie
-            && self.owners.len() < OWNERS
-        {
-            self.owners.insert(cookie, owner);
+    pub(super) fn entered(&mut self, cookie: Option<NonZeroU64>, owner: Option<Owner>, now: Timestamp) {
+        let Some(cookie) = cookie else { return };
+        if self.owners.len() >= OWNERS / 2 {
+            // What is older than that the kernel has forgotten, too.
+            if now.since(self.eldest) < LIFETIME_NS {
+                self.gauge.drops(self.elders.len());
+            }
+            self.elders = std::mem::take(&mut self.owners);
+            self.eldest = now;
         }
+        self.owners.insert(cookie, PackedOwner::pack(owner));
+        self.gauge.holds(self.len());
+    }
+
+    /// Sockets whose owners are remembered.
+    pub(super) fn len(&self) -> usize {
+        self.owners.len() + self.elders.len()
     }
 
     /// A survey has listed all of them.
     pub(super) fn listed<'a>(&mut self, rows: impl Iterator<Item = &'a SocketRow>) {
         let mut found = Found::default();
-        let mut owners = FxHashMap::default();
+        let (mut owners, mut elders) = (FxHashMap::default(), FxHashMap::default());
         for row in rows.filter(|row| is_time_wait(row)) {
-            let owner = self.owners.remove(&row.cookie);
+            let owner = self.owners.remove(&row.cookie).or_else(|| self.elders.remove(&row.cookie));
             if let Some(owner) = owner {
-                owners.insert(row.cookie, owner);
+                let generation = if owners.len() < OWNERS / 2 { &mut owners } else { &mut elders };
+                generation.insert(row.cookie, owner);
             }
             if row.state == TcpState::FinWait2 {
                 found.orphans += 1;
                 continue;
             }
             found.live += 1;
-            let owner = owner.flatten();
+            let owner = owner.and_then(PackedOwner::unpack);
             let (count, comm) = found.by_owner.entry(owner.map(|owner| owner.process)).or_default();
             *count += 1;
             // The order of the list is nobody's business: of several names the greatest.
@@ -72,7 +92,7 @@ impl TimeWaits {
             *found.destinations.entry((row.netns, row.local.address, row.peer)).or_default() += 1;
         }
         // Those that are not listed any more are gone; those that entered since the list was made come again.
-        self.owners = owners;
+        (self.owners, self.elders, self.eldest) = (owners, elders, Timestamp(u64::MAX));
         self.found = Some(found);
     }
 }
@@ -80,4 +100,28 @@ impl TimeWaits {
 /// Whether a row is a time-wait socket rather than a full one (`tw_timer`, `net/ipv4/inet_diag.c`).
 pub(super) fn is_time_wait(row: &SocketRow) -> bool {
     row.timer == Timer::TimeWait && matches!(row.state, TcpState::TimeWait | TcpState::FinWait2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_that_entered_last_are_remembered() {
+        let second = 1_000_000_000;
+        let enter = |time_waits: &mut TimeWaits, from: u64, second_of: u64| {
+            for cookie in from..from + OWNERS as u64 / 2 {
+                time_waits.entered(NonZeroU64::new(cookie), None, Timestamp(second_of * second));
+            }
+        };
+        let mut time_waits = TimeWaits::default();
+        (1..=4).for_each(|round| enter(&mut time_waits, round * OWNERS as u64, 100 + round));
+        assert_eq!(time_waits.len(), OWNERS);
+        assert!(time_waits.owners.contains_key(&NonZeroU64::new(4 * OWNERS as u64 + 1).unwrap()));
+        assert_eq!(time_waits.gauge.dropped(), OWNERS as u64);
+        // Those of the second minute before are no loss.
+        enter(&mut time_waits, 5 * OWNERS as u64, 300);
+        assert_eq!(time_waits.len(), OWNERS);
+        assert_eq!(time_waits.gauge.dropped(), OWNERS as u64);
+    }
 }

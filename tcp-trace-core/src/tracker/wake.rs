@@ -4,11 +4,11 @@ use std::{collections::VecDeque, num::NonZeroU64};
 
 use rustc_hash::FxHashMap;
 
-use super::connection::Connection;
+use super::{connection::Connection, gauge::Gauge};
 use crate::{report::Obituary, time::Timestamp};
 
 /// Connections that wait at the same time; as many as the kernel program remembers.
-const MAX: usize = 65_536;
+pub(super) const MAX: usize = 65_536;
 /// How long one waits to be closed, nanoseconds. A program that was told of the reset closes at once; one that never
 /// looks again leaks the descriptor, and its owner stays who it was known to be.
 const PATIENCE_NS: u64 = 1_000_000_000;
@@ -18,7 +18,7 @@ const PATIENCE_NS: u64 = 1_000_000_000;
 pub(super) struct Ended {
     pub(super) connection: Connection,
     /// If one is wanted.
-    pub(super) obituary: Option<Obituary>,
+    pub(super) obituary: Option<Box<Obituary>>,
     at: Timestamp,
 }
 
@@ -27,6 +27,7 @@ pub(super) struct Ended {
 pub(super) struct Wake {
     ended: FxHashMap<NonZeroU64, Ended>,
     order: VecDeque<(Timestamp, NonZeroU64)>,
+    pub(super) gauge: Gauge,
 }
 
 impl Wake {
@@ -35,11 +36,17 @@ impl Wake {
         &mut self,
         cookie: NonZeroU64,
         connection: Connection,
-        obituary: Option<Obituary>,
+        obituary: Option<Box<Obituary>>,
         at: Timestamp,
     ) {
         self.ended.insert(cookie, Ended { connection, obituary, at });
         self.order.push_back((at, cookie));
+        self.gauge.holds(self.ended.len());
+    }
+
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.ended.len()
     }
 
     /// The connection whose socket was closed, or begins anew.
@@ -56,6 +63,7 @@ impl Wake {
             }
             self.order.pop_front();
             if self.ended.get(&cookie).is_some_and(|ended| ended.at == at) {
+                self.gauge.drops(usize::from(now.since(at) < PATIENCE_NS));
                 return self.ended.remove(&cookie);
             }
         }

@@ -7,8 +7,8 @@ use tcp_trace_core::{
     process::{Owner, OwnerSource},
     report::{
         CloseWait, CloseWaitKinds, Closer, Connect, ContainerSummary, DurationSummary, Ending, HalfOpen,
-        Listener, Loss, ModeSpan, NamespaceSummary, Obituary, PeerCount, ProcessIdentity, Queue, Report,
-        Role, Socket, StateChange, TimeWait, TimeWaitDestination, TransitionCount,
+        Limit, Listener, Loss, ModeSpan, NamespaceSummary, Obituary, PeerCount, ProcessIdentity, Queue,
+        Report, Role, Socket, StateChange, TimeWait, TimeWaitDestination, TransitionCount,
     },
     state::TcpState,
 };
@@ -69,6 +69,7 @@ pub(crate) fn part(report: &Report, part: &str) -> String {
     match part {
         "loss" => loss(&report.loss),
         "modes" => modes(report),
+        "limits" => limits(&report.limits),
         "transitions" => format!("transitions: {}\n", cells(&report.transitions)),
         "states" => states(report),
         "live" => live(report),
@@ -138,6 +139,15 @@ fn durations(summary: &DurationSummary) -> String {
         _ if min == max => format!("{count} [{min}]"),
         _ => format!("{count} [{min}..{max}]"),
     }
+}
+
+/// Those that have been hit.
+fn limits(limits: &[Limit]) -> String {
+    let hit = limits.iter().filter(|limit| limit.dropped > 0);
+    hit.map(|Limit { name, limit, in_use, peak, dropped }| {
+        format!("limit {name}: {in_use} of {limit} peak {peak} dropped {dropped}\n")
+    })
+    .collect()
 }
 
 fn loss(loss: &Loss) -> String {

@@ -14,7 +14,7 @@ use tcp_trace_common::config::{MISSING, Offsets};
 use tcp_trace_core::survey::Holder;
 
 use super::{
-    loading::{Ground, KERNEL_BTF, load_failure, load_small, program, read_offsets},
+    loading::{Ground, KERNEL_BTF, load_failure, load_small, program, read_btf},
     sys::{bpf_fd, command, number},
 };
 
@@ -56,8 +56,8 @@ impl Holders {
     pub fn open() -> anyhow::Result<Self> {
         let raw = fs::read(KERNEL_BTF)
             .map_err(|error| anyhow!("no BTF of the running kernel: {KERNEL_BTF}: {error}"))?;
-        let btf = Btf::parse(&raw, aya::Endianness::default()).context("reading the kernel's BTF")?;
-        let ground = Ground { offsets: read_offsets(&raw)?, helpers: true, half_open: false };
+        let (offsets, btf) = read_btf(&raw)?;
+        let ground = Ground { offsets, helpers: true, half_open: false };
         Self::load(&mut load_small(ground, &btf)?, &ground.offsets, &btf)
     }
 

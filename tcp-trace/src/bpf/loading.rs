@@ -1,7 +1,13 @@
 //! The object: its globals, its maps, its programs by name.
 
-use anyhow::anyhow;
-use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned, programs::BtfTracePoint, util::nr_cpus};
+use std::thread::{self, JoinHandle};
+
+use anyhow::{Context as _, anyhow};
+use aya::{
+    Btf, Ebpf, EbpfLoader, include_bytes_aligned,
+    programs::{BtfTracePoint, Program},
+    util::nr_cpus,
+};
 use tcp_trace_common::{
     config::{Offsets, Settings},
     filter::Filter,
@@ -43,11 +49,36 @@ impl Ground {
     }
 }
 
+/// A loader in the making. aya reads and builds all of the kernel's BTF whenever one is made, before it can be told not
+/// to: beside other work, that costs a start nothing.
+pub(super) struct Loader(JoinHandle<EbpfLoader<'static>>);
+
+impl Loader {
+    /// Begins to make one.
+    pub(super) fn begin() -> Self {
+        Self(thread::spawn(|| {
+            let mut loader = EbpfLoader::new();
+            // Taking that apart again takes time, too.
+            loader.btf(None);
+            loader
+        }))
+    }
+
+    fn finish<'a>(self) -> EbpfLoader<'a> {
+        self.0.join().unwrap_or_else(|_panic| EbpfLoader::new())
+    }
+}
+
 /// Creates the maps, with the globals set.
-pub(super) fn load(options: &Options, ground: Ground, btf: Option<&Btf>) -> anyhow::Result<Ebpf> {
+pub(super) fn load(
+    loader: Loader,
+    options: &Options,
+    ground: Ground,
+    btf: Option<&Btf>,
+) -> anyhow::Result<Ebpf> {
     let settings = ground.settings(options.buffer_bytes, options.filter != Filter::NONE);
     let log_level = if options.debug { aya_log::Level::Debug as u8 } else { 0 };
-    let mut loader = EbpfLoader::new();
+    let mut loader = loader.finish();
     if options.mode == ModeChoice::Only(Mode::Stream) {
         loader.map_max_entries("AGGREGATES", 1).map_max_entries("SINCE", 1);
     }
@@ -75,13 +106,21 @@ pub(super) const MAIN: [&str; 2] = ["set_state", "set_state_nested"];
 
 /// Makes the maps and loads the main programs: with the helpers of 5.12 or, if they are refused, without. Which ones
 /// there are is not asked of the kernel's version, because distributions carry later work back.
-pub(super) fn load_main(options: &Options, offsets: Offsets, btf: &Btf) -> anyhow::Result<(Ebpf, Ground)> {
+pub(super) fn load_main(
+    mut loader: Loader,
+    options: &Options,
+    offsets: Offsets,
+    btf: &Btf,
+) -> anyhow::Result<(Ebpf, Ground)> {
     let mut ground = Ground { offsets, helpers: true, half_open: true };
     loop {
-        let mut object = load(options, ground, Some(btf))?;
-        match MAIN.iter().try_for_each(|name| load_main_program(&mut object, name, btf)) {
+        let mut object = load(loader, options, ground, Some(btf))?;
+        match load_main_programs(&mut object, btf) {
             Ok(()) => return Ok((object, ground)),
-            Err(NotLoaded { retry: true, .. }) if ground.helpers => ground.helpers = false,
+            Err(NotLoaded { retry: true, .. }) if ground.helpers => {
+                ground.helpers = false;
+                loader = Loader::begin();
+            }
             Err(NotLoaded { error, .. }) => return Err(error),
         }
     }
@@ -94,9 +133,27 @@ struct NotLoaded {
     retry: bool,
 }
 
-fn load_main_program(object: &mut Ebpf, name: &str, btf: &Btf) -> Result<(), NotLoaded> {
-    let program: &mut BtfTracePoint =
-        program(object, name).map_err(|error| NotLoaded { error, retry: false })?;
+/// Both at once: the kernel's verifier takes longer over them than everything else at the start.
+fn load_main_programs(object: &mut Ebpf, btf: &Btf) -> Result<(), NotLoaded> {
+    let programs = object.programs_mut().filter(|(name, _)| MAIN.contains(name));
+    let programs: Vec<_> = programs.map(|(_, program)| program).collect();
+    if programs.len() != MAIN.len() {
+        let error = anyhow!("the eBPF object lacks one of the programs {}", MAIN.join(" and "));
+        return Err(NotLoaded { error, retry: false });
+    }
+    thread::scope(|scope| {
+        let load = |program| scope.spawn(move || load_main_program(program, btf));
+        let loading: Vec<_> = programs.into_iter().map(load).collect();
+        let panicked = || NotLoaded { error: anyhow!("loading a main program panicked"), retry: false };
+        loading.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|_panic| Err(panicked())))
+    })
+}
+
+fn load_main_program(program: &mut Program, btf: &Btf) -> Result<(), NotLoaded> {
+    let program: &mut BtfTracePoint = program.try_into().map_err(|_other| NotLoaded {
+        error: anyhow!("a main program of the eBPF object is of another type"),
+        retry: false,
+    })?;
     program.load("inet_sock_set_state", btf).map_err(|error| NotLoaded {
         retry: !optional::is_forbidden(&error),
         error: anyhow!(load_failure(&error)),
@@ -130,12 +187,18 @@ fn wake_mask(buffer_bytes: u32) -> u64 {
     (1_u64 << every.ilog2()) - 1
 }
 
-/// Where the running kernel keeps what the programs read, from its raw BTF.
-pub(super) fn read_offsets(raw: &[u8]) -> anyhow::Result<Offsets> {
+/// Where the running kernel keeps what the programs read, from its raw BTF, and as much of that as aya needs.
+pub(super) fn read_btf(raw: &[u8]) -> anyhow::Result<(Offsets, Btf)> {
     let btf = super::btf::Btf::parse(raw)?;
+    let offsets = find_offsets(&btf)?;
+    let outline = Btf::parse(&btf.outline(), aya::Endianness::default());
+    Ok((offsets, outline.context("reading the kernel's BTF")?))
+}
+
+fn find_offsets(btf: &super::btf::Btf<'_>) -> anyhow::Result<Offsets> {
     // `btf_trace_NAME` is `void (*)(void *, const struct sock *, const int, const int)`.
     match btf.prototype_len("btf_trace_inet_sock_set_state") {
-        Some(4) => layout::offsets(&btf).map_err(|text| anyhow!(text)),
+        Some(4) => layout::offsets(btf).map_err(|text| anyhow!(text)),
         Some(len) => Err(anyhow!(
             "inet_sock_set_state takes {} arguments in this kernel, expected 3",
             len.saturating_sub(1)
@@ -147,7 +210,7 @@ pub(super) fn read_offsets(raw: &[u8]) -> anyhow::Result<Offsets> {
 /// A program of the object.
 pub(super) fn program<'a, P>(object: &'a mut Ebpf, name: &str) -> anyhow::Result<&'a mut P>
 where
-    &'a mut P: TryFrom<&'a mut aya::programs::Program>,
+    &'a mut P: TryFrom<&'a mut Program>,
 {
     let program = object.program_mut(name).ok_or_else(|| anyhow!("the eBPF object has no program {name}"))?;
     program.try_into().map_err(|_other| anyhow!("the eBPF program {name} is of another type"))

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use aya::{
-    Btf, Ebpf,
+    Ebpf,
     maps::{Array, MapData, PerCpuArray, RingBuf},
     programs::{BtfTracePoint, TracePoint},
 };
@@ -36,7 +36,7 @@ use super::{
     degraded::{no_aggregation, no_cookies, no_half_open, no_holders, no_processes, no_tp_btf},
     fill::Fill,
     holders::Holders,
-    loading::{Ground, KERNEL_BTF, MAIN, OBJECT, load, load_failure, load_main, program, read_offsets},
+    loading::{Ground, KERNEL_BTF, Loader, MAIN, OBJECT, load, load_failure, load_main, program, read_btf},
     optional,
     requests::Requests,
     tracefs,
@@ -209,15 +209,16 @@ fn check_privileges() -> anyhow::Result<()> {
 
 /// The main hook as `tp_btf`, with everything that builds on it.
 fn attach_tp_btf(options: &Options) -> anyhow::Result<Attached> {
+    let loader = Loader::begin();
     let raw = fs::read(KERNEL_BTF)
         .map_err(|error| anyhow!("no BTF of the running kernel: {KERNEL_BTF}: {error}"))?;
-    let offsets = read_offsets(&raw)?;
+    let (offsets, btf) = read_btf(&raw)?;
+    drop(raw);
     if options.filter.cgroup_ids[0] != 0 && offsets.sk_cgroup == MISSING && offsets.sk_cgroup_word == MISSING
     {
         return Err(anyhow!("--cgroup needs a kernel with CONFIG_SOCK_CGROUP_DATA"));
     }
-    let btf = Btf::parse(&raw, aya::Endianness::default()).context("reading the kernel's BTF")?;
-    let (mut object, ground) = load_main(options, offsets, &btf)?;
+    let (mut object, ground) = load_main(loader, options, offsets, &btf)?;
     let mut degradations = Vec::new();
     let mut links: Vec<Link> = Vec::new();
     let no_cgroup = match cgroup::attach(&mut object, ground.helpers) {
@@ -300,7 +301,7 @@ fn attach_tracepoint(options: &Options, reason: Option<&anyhow::Error>) -> anyho
         )));
     }
     let ground = Ground { offsets: Offsets::NONE, helpers: false, half_open: false };
-    let mut object = load(options, ground, None)
+    let mut object = load(Loader::begin(), options, ground, None)
         .map_err(|error| unsupported(&format!("the kernel refuses BPF maps: {error:#}{because}")))?;
     let program: &mut TracePoint = program(&mut object, "set_state_tracepoint")?;
     program.load().map_err(|error| {

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tcp_trace_core::state::TcpState;
+use tcp_trace_core::{state::TcpState, tracker::MAX_CONNECTIONS};
 
 use super::units;
 
@@ -141,6 +141,14 @@ pub struct FilterArgs {
     pub cgroup: Option<String>,
 }
 
+/// What may be kept in memory.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct MemoryArgs {
+    /// Connections followed at once, some 200 bytes each; beyond, established ones make room, and it is said how many
+    #[arg(long, value_name = "N", value_parser = units::connections, default_value_t = MAX_CONNECTIONS)]
+    pub max_connections: usize,
+}
+
 /// `stream`
 #[derive(Args, Debug)]
 pub struct StreamArgs {
@@ -168,6 +176,9 @@ pub struct StreamArgs {
     /// JSON Lines
     #[arg(long, conflicts_with_all = ["csv", "wide", "time", "timestamp"])]
     pub json: bool,
+    /// How much is kept in memory
+    #[command(flatten)]
+    pub memory: MemoryArgs,
     /// Read a recording instead of the live kernel
     #[arg(long, value_name = "FILE", conflicts_with_all = ["attach", "buffer", "mode", "duration"], help_heading = "Source")]
     pub from: Option<PathBuf>,
@@ -198,6 +209,9 @@ pub struct ReportArgs {
     /// One JSON document a report
     #[arg(long)]
     pub json: bool,
+    /// How much is kept in memory
+    #[command(flatten)]
+    pub memory: MemoryArgs,
     /// Read a recording instead of the live kernel
     #[arg(long, value_name = "FILE", conflicts_with_all = ["attach", "buffer", "mode", "duration"], help_heading = "Source")]
     pub from: Option<PathBuf>,
@@ -221,6 +235,9 @@ pub struct RecordArgs {
     /// The recording
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+    /// How much is kept in memory
+    #[command(flatten)]
+    pub memory: MemoryArgs,
     /// Exit with 4 if a transition was lost
     #[arg(long)]
     pub strict: bool,

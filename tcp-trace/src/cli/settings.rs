@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 use tcp_trace_common::filter::MAX_CGROUPS;
 use tcp_trace_core::{filter::FilterSpec, mode::Mode, process::printable, session::Attach, tracker};
 
-use super::args::{AttachArg, FilterArgs, ModeArg, ReportArgs, SourceArgs, StreamArgs};
+use super::args::{AttachArg, FilterArgs, MemoryArgs, ModeArg, ReportArgs, SourceArgs, StreamArgs};
 use crate::{
     bpf::{self, AttachChoice, ModeChoice},
     exit::Usage,
@@ -108,7 +108,14 @@ pub fn filter_spec(filter: &FilterArgs) -> anyhow::Result<FilterSpec> {
 #[must_use]
 pub fn report(args: &ReportArgs) -> tracker::Settings {
     let close_wait_after_ns = u64::try_from(args.close_wait_after.as_nanos()).unwrap_or(u64::MAX);
-    tracker::Settings { close_wait_after_ns, ..tracker::Settings::default() }
+    tracker::Settings { close_wait_after_ns, ..tracker(args.memory) }
+}
+
+/// How the tracker is to keep anything.
+#[must_use]
+pub fn tracker(args: MemoryArgs) -> tracker::Settings {
+    let MemoryArgs { max_connections } = args;
+    tracker::Settings { max_connections, ..tracker::Settings::default() }
 }
 
 /// Which columns a stream has.

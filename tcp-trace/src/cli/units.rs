@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tcp_trace_core::tracker::MOST_CONNECTIONS;
+
 /// `5s`, `300ms`, `1m 30s`; a bare number is seconds, as in the bcc tools.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = |why: &str| format!("{why}; give a duration such as 500ms, 5s or 2m");
@@ -42,9 +44,24 @@ pub(super) fn buffer(text: &str) -> Result<u32, String> {
     u32::try_from(bytes).map_err(|error| error.to_string())
 }
 
+/// A number of connections that fits the table.
+pub(super) fn connections(text: &str) -> Result<usize, String> {
+    let wrong = || format!("`{text}` is no number between 1 and {MOST_CONNECTIONS}");
+    let number = text.trim().parse().map_err(|_no_number| wrong())?;
+    if (1..=MOST_CONNECTIONS).contains(&number) { Ok(number) } else { Err(wrong()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_has_room_for_one_connection_at_least() {
+        assert_eq!(connections("10000000"), Ok(10_000_000));
+        assert!(connections("0").unwrap_err().contains("between 1"));
+        assert!(connections("2M").unwrap_err().contains("no number"));
+        assert!(connections("99999999999").unwrap_err().contains("no number between"));
+    }
 
     #[test]
     fn durations_are_read_as_people_write_them() {

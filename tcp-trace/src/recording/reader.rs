@@ -46,6 +46,8 @@ pub enum RecordingError {
 pub struct Reader<R: Read> {
     input: R,
     offset: u64,
+    /// Memory of a batch that is done with.
+    spare: Vec<u8>,
 }
 
 impl<R: Read> Reader<R> {
@@ -55,7 +57,7 @@ impl<R: Read> Reader<R> {
     ///
     /// If this is no recording, or one of another version, or its header is damaged.
     pub fn new(input: R) -> Result<(Self, Session), RecordingError> {
-        let mut reader = Self { input, offset: 0 };
+        let mut reader = Self { input, offset: 0, spare: Vec::new() };
         let mut magic = [0; MAGIC.len()];
         let filled = reader.fill(&mut magic);
         let read = usize::try_from(reader.offset).unwrap_or(MAGIC.len());
@@ -104,6 +106,11 @@ impl<R: Read> Reader<R> {
         }
     }
 
+    /// Takes a batch back that is done with, for its memory.
+    pub fn recycle(&mut self, batch: Batch) {
+        self.spare = batch.into_bytes();
+    }
+
     /// Where the reader is.
     pub fn offset(&self) -> u64 {
         self.offset
@@ -126,7 +133,8 @@ impl<R: Read> Reader<R> {
         if length > MAX_PART {
             return Err(corrupt("a block claims an impossible length"));
         }
-        let mut bytes = vec![0; length as usize];
+        let mut bytes = std::mem::take(&mut self.spare);
+        bytes.resize(length as usize, 0);
         self.fill(&mut bytes)?;
         if crc32fast::hash(&bytes) != crc {
             return Err(corrupt("checksum mismatch"));

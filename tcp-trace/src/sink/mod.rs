@@ -10,7 +10,7 @@ mod units;
 use std::io::{self, Write};
 
 use tcp_trace_core::{
-    report::{Obituary, Report, StateChange},
+    report::{LineWriter, Obituary, Report, StateChange},
     snapshot::Snapshot,
 };
 
@@ -38,17 +38,22 @@ pub enum Format {
     Nothing,
 }
 
+/// State changes that are written together.
+const CHUNK: usize = 2048;
+
 /// A sink over a writer.
 #[derive(Debug)]
 pub struct Sink<W: Write> {
     out: W,
     kind: Kind,
+    /// Lines on their way to `out`, where a batch of them is one write.
+    lines: Vec<u8>,
 }
 
 #[derive(Debug)]
 enum Kind {
     Stream(StreamTable),
-    StreamJson,
+    StreamJson(Box<LineWriter>),
     Closed(ClosedTable),
     ClosedJson,
     Report,
@@ -61,19 +66,19 @@ impl<W: Write> Sink<W> {
     pub fn new(out: W, format: Format) -> Self {
         let kind = match format {
             Format::Stream(columns) => Kind::Stream(StreamTable::new(columns)),
-            Format::StreamJson => Kind::StreamJson,
+            Format::StreamJson => Kind::StreamJson(Box::default()),
             Format::Closed(columns) => Kind::Closed(ClosedTable::new(columns)),
             Format::ClosedJson => Kind::ClosedJson,
             Format::Report => Kind::Report,
             Format::ReportJson => Kind::ReportJson,
             Format::Nothing => Kind::Nothing,
         };
-        Self { out, kind }
+        Self { out, kind, lines: Vec::new() }
     }
 
     /// Whether single state changes are wanted.
     pub fn wants_changes(&self) -> bool {
-        matches!(self.kind, Kind::Stream(_) | Kind::StreamJson)
+        matches!(self.kind, Kind::Stream(_) | Kind::StreamJson(_))
     }
 
     /// Whether finished connections are wanted.
@@ -101,12 +106,16 @@ impl<W: Write> Sink<W> {
     ///
     /// If they cannot be written.
     pub fn changes(&mut self, changes: &[StateChange]) -> io::Result<()> {
-        for change in changes {
+        for part in changes.chunks(CHUNK) {
             match &mut self.kind {
-                Kind::Stream(table) => writeln!(self.out, "{}", table.row(change))?,
-                Kind::StreamJson => json::line(&mut self.out, change)?,
+                Kind::Stream(table) => part.iter().for_each(|change| table.row(&mut self.lines, change)),
+                Kind::StreamJson(writer) => {
+                    part.iter().for_each(|change| writer.write(&mut self.lines, change));
+                }
                 _ => {}
             }
+            self.out.write_all(&self.lines)?;
+            self.lines.clear();
         }
         self.out.flush()
     }

@@ -4,6 +4,8 @@
 //! of the process that happened to be on the CPU; and MS is `-` where the entry into the old state was not
 //! seen, never 0.
 
+use std::{fmt, io::Write as _};
+
 use jiff::Timestamp;
 use tcp_trace_core::{endpoint::Family, report::StateChange, time::Timestamp as KernelTime};
 
@@ -25,11 +27,25 @@ pub struct Columns {
 pub(super) struct StreamTable {
     columns: Columns,
     first: Option<KernelTime>,
+    /// The last second that was formatted, and its text.
+    clock: (i64, String),
+}
+
+/// `-` where there is nothing.
+struct OrDash<T>(Option<T>);
+
+impl<T: fmt::Display> fmt::Display for OrDash<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(value) => value.fmt(f),
+            None => f.pad("-"),
+        }
+    }
 }
 
 impl StreamTable {
     pub(super) fn new(columns: Columns) -> Self {
-        Self { columns, first: None }
+        Self { columns, first: None, clock: (i64::MIN, String::new()) }
     }
 
     pub(super) fn header(&self) -> String {
@@ -44,8 +60,52 @@ impl StreamTable {
         })
     }
 
-    pub(super) fn row(&mut self, change: &StateChange) -> String {
+    /// Appends a line.
+    pub(super) fn row(&mut self, out: &mut Vec<u8>, change: &StateChange) {
         let first = *self.first.get_or_insert(change.at);
+        let written = if self.columns.csv {
+            writeln!(out, "{}", self.values(change, first))
+        } else {
+            self.line(out, change, first)
+        };
+        debug_assert!(written.is_ok(), "writing to a vector does not fail");
+    }
+
+    /// The same as [`Self::lay_out`] makes of its cells, without making cells.
+    fn line(&mut self, out: &mut Vec<u8>, change: &StateChange, first: KernelTime) -> std::io::Result<()> {
+        let StateChange { at, time, old, new, duration_ns, local, peer, family, skaddr, owner, .. } = change;
+        if self.columns.time {
+            let time = time.timestamp();
+            if self.clock.0 != time.as_second() {
+                self.clock = (time.as_second(), clock(time));
+            }
+            write!(out, "{:<8} ", self.clock.1)?;
+        }
+        if self.columns.timestamp {
+            write!(out, "{:<9.6} ", at.since(first) as f64 / 1e9)?;
+        }
+        let pid = OrDash(owner.map(|owner| owner.process.pid));
+        let comm = OrDash(owner.and_then(|owner| owner.comm));
+        let (laddr, raddr) = (local.address, peer.address);
+        let (lport, rport) = (local.port, peer.port);
+        let ms = OrDash(duration_ns.map(|ns| ns as f64 / 1e6));
+        if self.columns.wide {
+            let ip = if *family == Family::Ipv4 { 4 } else { 6 };
+            write!(
+                out,
+                "{skaddr:<16x} {pid:<7} {comm:<16} {ip:<2} {laddr:<39} {lport:<5} {raddr:<39} {rport:<5} "
+            )?;
+        } else {
+            write!(
+                out,
+                "{skaddr:<16x} {pid:<7} {comm:<10.10} {laddr:<15} {lport:<5} {raddr:<15} {rport:<5} "
+            )?;
+        }
+        writeln!(out, "{old:<11} -> {new:<11} {ms:.3}")
+    }
+
+    /// Comma-separated.
+    fn values(&self, change: &StateChange, first: KernelTime) -> String {
         let port = |port: u16| if port == 0 { "0".to_owned() } else { port.to_string() };
         let unknown = || "-".to_owned();
         self.lay_out(&Row {

@@ -34,6 +34,12 @@ impl Batch {
         Self { bytes, records }
     }
 
+    /// The framed bytes, to be used for something else.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// The framed bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

@@ -77,9 +77,14 @@ pub(super) enum Command {
 pub fn start(options: &bpf::Options, filter: FilterSpec) -> anyhow::Result<Live> {
     let netns = (options.filter.netns != 0).then_some(options.filter.netns);
     let mut surveyor = Surveyor::new(netns);
-    let baseline = surveyor.baseline();
     let (options, no_aggregation) = without_aggregation(*options, &filter);
-    let mut attached = bpf::attach(&options)?;
+    // Beside the making of the programs, which takes longer: so it is read shortly before they are attached.
+    let (mut attached, baseline) = thread::scope(|scope| {
+        let baseline = scope.spawn(|| surveyor.baseline());
+        let attached = bpf::attach(&options)?;
+        let baseline = baseline.join().map_err(|_panic| anyhow!("the look at the namespaces panicked"))?;
+        anyhow::Ok((attached, baseline))
+    })?;
     attached.degradations.extend(no_aggregation);
     let session = Session {
         program: env!("CARGO_PKG_VERSION").to_owned(),

@@ -8,6 +8,9 @@ use tcp_trace_core::{record::kind, session::Session};
 use super::Batch;
 use crate::recording::{Reader, RecordingError};
 
+/// For the heads of blocks. What is longer, which is what blocks hold, is read past the buffer.
+const BUFFER: usize = 8 * 1024;
+
 /// A recording that is read.
 #[derive(Debug)]
 pub struct Replay {
@@ -24,7 +27,7 @@ impl Replay {
     pub fn open(path: &Path) -> anyhow::Result<(Self, Session)> {
         let open = || -> anyhow::Result<_> {
             let file = File::open(path)?;
-            let (reader, session) = Reader::new(BufReader::with_capacity(1 << 20, file))?;
+            let (reader, session) = Reader::new(BufReader::with_capacity(BUFFER, file))?;
             Ok((Self { reader, complete: false }, session))
         };
         open().with_context(|| path.display().to_string())
@@ -33,6 +36,11 @@ impl Replay {
     /// How many bytes were read.
     pub fn offset(&self) -> u64 {
         self.reader.offset()
+    }
+
+    /// Takes a batch back that is done with, for its memory.
+    pub fn recycle(&mut self, batch: Batch) {
+        self.reader.recycle(batch);
     }
 
     /// The next batch; `None` after the end mark.

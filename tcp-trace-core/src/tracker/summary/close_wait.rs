@@ -21,13 +21,13 @@ use crate::{
 pub(super) fn close_wait(tracker: &Tracker) -> CloseWait {
     let after_ns = tracker.settings.close_wait_after_ns;
     let mut live = 0;
-    let mut by_owner: FxHashMap<Option<ProcessId>, Vec<(&Key, &Connection)>> = FxHashMap::default();
-    for (key, connection) in &tracker.table {
+    let mut by_owner: FxHashMap<Option<ProcessId>, Vec<(Key, &Connection)>> = FxHashMap::default();
+    for connection in tracker.table.values() {
         if connection.accepted && connection.state == TcpState::CloseWait {
             live += 1;
             if lingers(tracker, connection) {
-                let owner = connection.owner.map(|owner| owner.process);
-                by_owner.entry(owner).or_default().push((key, connection));
+                let owner = connection.owner().map(|owner| owner.process);
+                by_owner.entry(owner).or_default().push((connection.key(), connection));
             }
         }
     }
@@ -48,10 +48,10 @@ pub(super) fn lingers(tracker: &Tracker, connection: &Connection) -> bool {
 }
 
 /// The lingering sockets of one owner, oldest first.
-fn leak(tracker: &Tracker, mut sockets: Vec<(&Key, &Connection)>) -> CloseWaitProcess {
+fn leak(tracker: &Tracker, mut sockets: Vec<(Key, &Connection)>) -> CloseWaitProcess {
     let age = |connection: &Connection| connection.age(tracker.now);
-    sockets.sort_by_key(|(key, connection)| (Reverse(age(connection)), **key));
-    let owner = sockets.iter().find_map(|(_, connection)| connection.owner);
+    sockets.sort_by_key(|(key, connection)| (Reverse(age(connection)), *key));
+    let owner = sockets.iter().find_map(|(_, connection)| connection.owner());
     let max = tracker.settings.max_sockets;
     let peers = sockets.iter().map(|(_, c)| (c.peer.address, None));
     let listeners = sockets.iter().filter_map(|(_, c)| c.listener).map(|l| (l.address, Some(l.port)));
@@ -68,7 +68,7 @@ fn leak(tracker: &Tracker, mut sockets: Vec<(&Key, &Connection)>) -> CloseWaitPr
     }
 }
 
-fn kinds(tracker: &Tracker, sockets: &[(&Key, &Connection)]) -> Option<CloseWaitKinds> {
+fn kinds(tracker: &Tracker, sockets: &[(Key, &Connection)]) -> Option<CloseWaitKinds> {
     let mut kinds = CloseWaitKinds::default();
     let mut sampled = false;
     for (_, connection) in sockets {
@@ -88,7 +88,7 @@ fn kinds(tracker: &Tracker, sockets: &[(&Key, &Connection)]) -> Option<CloseWait
 fn socket(tracker: &Tracker, connection: &Connection, age: Option<Age>) -> Socket {
     let sample = tracker.samples.get(connection.cookie);
     let holders = sample.and_then(|sample| tracker.samples.holders(sample));
-    let owner = connection.owner.map(|owner| owner.process.pid);
+    let owner = connection.owner().map(|owner| owner.process.pid);
     let held = |holder: &&crate::survey::Holder| Some(holder.pid) == owner;
     Socket {
         cookie: connection.cookie.map(std::num::NonZeroU64::get),
@@ -105,7 +105,7 @@ fn socket(tracker: &Tracker, connection: &Connection, age: Option<Age>) -> Socke
         unread_bytes: sample.map(|sample| u64::from(sample.receive_queue.saturating_sub(1))),
         kind: sample.and_then(|sample| sample.kind),
         owner_state: sample.and_then(|sample| owner_state(tracker, sample)),
-        owner_source: connection.owner.map_or(OwnerSource::Unknown, |owner| owner.source),
+        owner_source: connection.owner().map_or(OwnerSource::Unknown, |owner| owner.source),
     }
 }
 

@@ -34,6 +34,7 @@ const STATES: [TcpState; 10] = [
 /// The report of the window that ends now.
 pub(super) fn report(tracker: &Tracker) -> Report {
     let Tracker { session, balance, window_start, now, .. } = tracker;
+    let census = processes::census(tracker);
     Report {
         schema: SCHEMA,
         host: session.host.clone(),
@@ -55,9 +56,10 @@ pub(super) fn report(tracker: &Tracker) -> Report {
         connect: connects(tracker),
         close_wait: close_wait::close_wait(tracker),
         time_wait: time_wait::time_wait(tracker),
-        processes: processes::processes(tracker),
+        processes: processes::processes(tracker, &census),
         omitted: tracker.tally.omitted,
-        containers: processes::containers(tracker),
+        containers: processes::containers(tracker, &census),
+        limits: tracker.limits(),
         findings: None,
     }
 }
@@ -79,8 +81,8 @@ fn states(tracker: &Tracker) -> BTreeMap<TcpState, StateSummary> {
             (state, StateSummary { live, ..StateSummary::default() })
         })
         .collect();
-    for (state, tally) in &tracker.tally.states {
-        let summary = states.entry(*state).or_default();
+    for (state, tally) in tracker.tally.states() {
+        let summary = states.entry(state).or_default();
         summary.entered = tally.entered;
         summary.duration = (&tally.durations).into();
     }

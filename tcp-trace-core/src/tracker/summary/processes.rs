@@ -15,13 +15,43 @@ use crate::{
     tracker::{Tracker, tally::ProcessTally},
 };
 
-pub(super) fn processes(tracker: &Tracker) -> Vec<ProcessSummary> {
-    let mut live: FxHashMap<Option<ProcessId>, (u64, Option<Comm>)> = FxHashMap::default();
+/// The live connections by owner and cgroup: what a look at each of them tells. There may be millions of connections, and
+/// there are few groups.
+#[derive(Debug, Default)]
+pub(super) struct Census(FxHashMap<Group, Count>);
+
+/// An owner, and the cgroup of the socket's creator.
+type Group = (Option<ProcessId>, Option<u64>);
+
+#[derive(Debug, Default)]
+struct Count {
+    live: u64,
+    /// Of these, lingering in CLOSE_WAIT.
+    close_wait: u64,
+    /// The order of the table is nobody's business: of several names the greatest.
+    comm: Option<Comm>,
+}
+
+/// Counts the connections that the filter has accepted.
+pub(super) fn census(tracker: &Tracker) -> Census {
+    let mut groups: FxHashMap<Group, Count> = FxHashMap::default();
     for connection in accepted(tracker) {
-        let (count, comm) = live.entry(connection.owner.map(|owner| owner.process)).or_default();
-        *count += 1;
-        // The order of the table is nobody's business: of several names the greatest.
-        *comm = (*comm).max(connection.owner.and_then(|owner| owner.comm));
+        let owner = connection.owner();
+        let group = (owner.map(|owner| owner.process), connection.cgroup_id());
+        let count = groups.entry(group).or_default();
+        count.live += 1;
+        count.close_wait += u64::from(lingers(tracker, connection));
+        count.comm = count.comm.max(owner.and_then(|owner| owner.comm));
+    }
+    Census(groups)
+}
+
+pub(super) fn processes(tracker: &Tracker, Census(groups): &Census) -> Vec<ProcessSummary> {
+    let mut live: FxHashMap<Option<ProcessId>, (u64, Option<Comm>)> = FxHashMap::default();
+    for ((process, _), group) in groups {
+        let (count, comm) = live.entry(*process).or_default();
+        *count += group.live;
+        *comm = (*comm).max(group.comm);
     }
     let idle = ProcessTally::default();
     let ids: BTreeSet<_> = tracker.tally.processes.keys().chain(live.keys()).copied().collect();
@@ -34,8 +64,8 @@ pub(super) fn processes(tracker: &Tracker) -> Vec<ProcessSummary> {
                 process: id
                     .map(|id| identity(tracker, id, tally.comm.or(comm).or_else(|| name(tracker, id)))),
                 inferred: tally.inferred,
-                total: tally.transitions.values().sum(),
-                transitions: tally.transitions.iter().map(|(slot, count)| cell(*slot, *count)).collect(),
+                total: tally.transitions.total(),
+                transitions: tally.transitions.iter().map(|(slot, count)| cell(slot, count)).collect(),
                 live,
             }
         })
@@ -53,7 +83,7 @@ fn name(tracker: &Tracker, id: ProcessId) -> Option<Comm> {
 }
 
 /// The same by container; `None` as long as nobody has looked at any process.
-pub(super) fn containers(tracker: &Tracker) -> Option<Vec<ContainerSummary>> {
+pub(super) fn containers(tracker: &Tracker, Census(groups): &Census) -> Option<Vec<ContainerSummary>> {
     #[derive(Default)]
     struct Part {
         processes: BTreeSet<ProcessId>,
@@ -72,19 +102,19 @@ pub(super) fn containers(tracker: &Tracker) -> Option<Vec<ContainerSummary>> {
         let Some(id) = *id else { continue };
         let part = parts.entry(container(id)).or_default();
         part.processes.insert(id);
-        part.total += tally.transitions.values().sum::<u64>();
+        part.total += tally.transitions.total();
         part.time_wait += tally.time_wait;
     }
     for (cgroup, count) in &tracker.tally.cgroups {
         let inside = tracker.people.container(None, Some(*cgroup));
         parts.entry(inside.as_deref().cloned()).or_default().total += count;
     }
-    for connection in accepted(tracker) {
-        let inside = tracker.people.container(connection.owner, connection.cgroup_id);
+    for ((process, cgroup), count) in groups {
+        let inside = tracker.people.container_of(*process, *cgroup);
         let part = parts.entry(inside.as_deref().cloned()).or_default();
-        part.processes.extend(connection.owner.map(|owner| owner.process));
-        part.live += 1;
-        part.close_wait += u64::from(lingers(tracker, connection));
+        part.processes.extend(process);
+        part.live += count.live;
+        part.close_wait += count.close_wait;
     }
     let row = |(container, part): (Option<ContainerFacts>, Part)| {
         let Part { processes, total, live, close_wait, time_wait } = part;

@@ -27,10 +27,10 @@ impl Tally {
     ) {
         let Aggregate { old, new, bounds, count, .. } = *row;
         if old != new {
-            self.states.entry(new).or_default().entered += count;
+            self.state(new).entered += count;
         }
         if let Some(bounds) = bounds {
-            self.states.entry(old).or_default().durations.record_between(bounds, count);
+            self.state(old).durations.record_between(bounds, count);
         }
         self.attempts(row);
         let comm = inferred.filter(|inferred| Some(inferred.process) == owner).and_then(|owner| owner.comm);
@@ -50,7 +50,7 @@ impl Tally {
             return;
         };
         let slot = tcp_trace_common::counters::slot(old.number(), new.number());
-        *process.transitions.entry(u8::try_from(slot).unwrap_or(0)).or_default() += count;
+        process.transitions.add(u8::try_from(slot).unwrap_or(0), count);
         process.time_wait += if time_wait { count } else { 0 };
         process.inferred += if row.process.is_none() && owner.is_some() { count } else { 0 };
     }

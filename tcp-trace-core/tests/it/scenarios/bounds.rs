@@ -9,25 +9,59 @@ fn beyond_the_connections_that_fit_events_are_counted_but_have_no_history() {
         session max_connections=1
         +0ms CLOSE>SYN_SENT ck=5 10.0.0.1:0>10.0.0.2:443    task=100:one
         +0ms CLOSE>SYN_SENT ck=6 10.0.0.1:0>10.0.0.2:443    task=101:two
-        +1ms SYN_SENT>EST   ck=5 10.0.0.1:4000>10.0.0.2:443
         +1ms SYN_SENT>EST   ck=6 10.0.0.1:4001>10.0.0.2:443
+        +1ms SYN_SENT>EST   ck=5 10.0.0.1:4000>10.0.0.2:443
         +2ms EST>CLOSE      ck=5 10.0.0.1:4000>10.0.0.2:443
         # There is room again.
         +3ms EST>FIN_WAIT1  ck=6 10.0.0.1:4001>10.0.0.2:443 task=101:two
         end +4ms
-        report loss live processes",
+        report loss live processes limits",
         "
         +0.000 CLOSE>SYN_SENT -     10.0.0.1:0>10.0.0.2:443    100/one/connect
         +0.000 CLOSE>SYN_SENT -     10.0.0.1:0>10.0.0.2:443    101/two/connect
-        +1.000 SYN_SENT>EST   1.000 10.0.0.1:4000>10.0.0.2:443 100/one/connect
         +1.000 SYN_SENT>EST   -     10.0.0.1:4001>10.0.0.2:443 -
+        +1.000 SYN_SENT>EST   1.000 10.0.0.1:4000>10.0.0.2:443 100/one/connect
         +2.000 EST>CLOSE      1.000 10.0.0.1:4000>10.0.0.2:443 100/one/connect
         +3.000 EST>FIN_WAIT1  -     10.0.0.1:4001>10.0.0.2:443 101/two/task
         loss: 6 = 6 + 0 + 0 balanced untracked=2
         live: FIN_WAIT1=1
         process 100/one: 3 live 0 EST>CLOSE=1 SYN_SENT>EST=1 CLOSE>SYN_SENT=1
         process 101/two: 2 live 1 EST>FIN_WAIT1=1 CLOSE>SYN_SENT=1
-        process -: 1 live 0 SYN_SENT>EST=1",
+        process -: 1 live 0 SYN_SENT>EST=1
+        limit connections: 1 of 1 peak 1 dropped 2",
+    );
+}
+
+#[test]
+fn a_full_table_gives_up_a_quiet_connection_and_knows_nothing_of_it_when_it_comes_back() {
+    check(
+        "
+        session max_connections=2
+        +0ms CLOSE>LISTEN     ck=1 10.0.0.1:80>0.0.0.0:0     task=100:server
+        +0ms LISTEN>SYN_RECV  ck=5 10.0.0.1:80>10.0.0.2:4000 req=0
+        +0ms SYN_RECV>EST     ck=5 10.0.0.1:80>10.0.0.2:4000 req=0
+        # The listener stays; what is established makes room.
+        +1ms LISTEN>SYN_RECV  ck=6 10.0.0.1:80>10.0.0.2:4001 req=1
+        +2ms SYN_RECV>EST     ck=6 10.0.0.1:80>10.0.0.2:4001 req=1
+        +3ms EST>CLOSE_WAIT   ck=5 10.0.0.1:80>10.0.0.2:4000
+        # Something is going on with this one.
+        +4ms EST>FIN_WAIT1    ck=6 10.0.0.1:80>10.0.0.2:4001 task=100:server
+        +5ms CLOSE_WAIT>LAST_ACK ck=5 10.0.0.1:80>10.0.0.2:4000 task=100:server
+        end +6ms
+        report loss live processes limits",
+        "
+        +0.000 CLOSE>LISTEN        -     10.0.0.1:80>0.0.0.0:0     100/server/listen
+        +0.000 LISTEN>SYN_RECV     -     10.0.0.1:80>10.0.0.2:4000 100/server/listen
+        +0.000 SYN_RECV>EST        0.000 10.0.0.1:80>10.0.0.2:4000 100/server/listen
+        +1.000 LISTEN>SYN_RECV     -     10.0.0.1:80>10.0.0.2:4001 100/server/listen
+        +2.000 SYN_RECV>EST        1.000 10.0.0.1:80>10.0.0.2:4001 100/server/listen
+        +3.000 EST>CLOSE_WAIT      -     10.0.0.1:80>10.0.0.2:4000 -
+        +4.000 EST>FIN_WAIT1       -     10.0.0.1:80>10.0.0.2:4001 100/server/task
+        +5.000 CLOSE_WAIT>LAST_ACK 2.000 10.0.0.1:80>10.0.0.2:4000 100/server/task
+        loss: 8 = 8 + 0 + 0 balanced untracked=1
+        live: LAST_ACK=1 LISTEN=1
+        process 100/server: 8 live 2 EST>FIN_WAIT1=1 EST>CLOSE_WAIT=1 SYN_RECV>EST=2 CLOSE>LISTEN=1 CLOSE_WAIT>LAST_ACK=1 LISTEN>SYN_RECV=2
+        limit connections: 2 of 2 peak 2 dropped 3",
     );
 }
 

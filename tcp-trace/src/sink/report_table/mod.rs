@@ -7,7 +7,7 @@ use tcp_trace_core::{
     endpoint::Endpoint,
     mode::Mode,
     process::{Comm, printable},
-    report::{Connect, ContainerSummary, Loss, ProcessIdentity, Report},
+    report::{Connect, ContainerSummary, Limit, Loss, ProcessIdentity, Report},
     session::Degradation,
     survey::ContainerFacts,
 };
@@ -37,6 +37,7 @@ pub(super) fn render(report: &Report) -> String {
         time_wait::time_wait(report),
         containers(report),
         processes(report),
+        limits(report),
         degradations(report),
     ];
     sections.into_iter().filter(|section| !section.is_empty()).collect::<Vec<_>>().join("\n")
@@ -265,6 +266,47 @@ fn container_name(container: &ContainerFacts) -> String {
     };
     let name = name.as_deref().unwrap_or("?");
     printable(&format!("{pod}{name} ({runtime} {short})")).into_owned()
+}
+
+/// What the tables had no room for, and what that means for the numbers.
+fn limits(report: &Report) -> String {
+    let hit = report.limits.iter().filter(|limit| limit.dropped > 0);
+    let text = |limit: &Limit| {
+        let Limit { name, limit, dropped, .. } = *limit;
+        let (dropped, limit) = (count(dropped), count(limit));
+        let what = match name {
+            "connections" => format!(
+                "{dropped} times there was no room for a connection beyond {limit}: an established one was given up, \
+                 or the new one not followed. Live counts are lower bounds, and what is known of these begins anew \
+                 (--max-connections)"
+            ),
+            "surveyed_sockets" => format!(
+                "{dropped} sockets or holders beyond {limit} of a survey were not looked at (--max-connections)"
+            ),
+            "undecided_events" => format!(
+                "{dropped} transitions beyond {limit} that the filter could not judge yet were given up, as filtered"
+            ),
+            "processes" => format!("{dropped} transitions are of processes beyond {limit} in a report"),
+            "listeners" => format!("{dropped} handshakes are of listeners beyond {limit}: see (others)"),
+            "destinations" => format!("{dropped} attempts are to destinations beyond {limit}: see (others)"),
+            "half_open_requests" => {
+                format!("{dropped} half-open requests beyond {limit} were not followed one by one")
+            }
+            "unclosed_sockets" => format!(
+                "{dropped} connections that had ended, beyond {limit}, did not wait for who would close them"
+            ),
+            "time_wait_owners" => {
+                format!("{dropped} sockets in TIME_WAIT beyond {limit} are not put down to a process")
+            }
+            "identities" => {
+                format!("{dropped} processes or cgroups beyond {limit} are known by their numbers only")
+            }
+            name => format!("{dropped} {} beyond {limit} were left out", name.replace('_', " ")),
+        };
+        wrapped(&what, "  ", WIDTH)
+    };
+    let lines: String = hit.map(text).collect();
+    if lines.is_empty() { lines } else { format!("Limits that were hit in this run\n{lines}") }
 }
 
 /// A duration, marked where it may be longer.

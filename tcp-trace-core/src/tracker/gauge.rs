@@ -1,0 +1,81 @@
+//! How full the tables are that have a limit, and what they had no room for.
+
+use super::Tracker;
+use crate::report::Limit;
+
+/// What a table has come to since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Gauge {
+    /// The most that there were in it at once.
+    peak: usize,
+    /// How many it had no room for, or gave up to make room.
+    dropped: u64,
+}
+
+impl Gauge {
+    /// There are so many now.
+    pub(super) fn holds(&mut self, count: usize) {
+        self.peak = self.peak.max(count);
+    }
+
+    /// So many were turned away or given up.
+    pub(super) fn drops(&mut self, count: usize) {
+        self.dropped = self.dropped.saturating_add(count as u64);
+    }
+
+    #[cfg(test)]
+    pub(super) fn dropped(self) -> u64 {
+        self.dropped
+    }
+
+    fn limit(self, name: &'static str, limit: usize, in_use: usize) -> Limit {
+        let Self { peak, dropped } = self;
+        let peak = peak.max(in_use) as u64;
+        Limit { name, limit: limit as u64, in_use: in_use as u64, peak, dropped }
+    }
+}
+
+/// Gauges of the tables that begin anew with each window, whose rows sum up in one what they have no room for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RowGauges {
+    pub(super) listeners: Gauge,
+    pub(super) destinations: Gauge,
+    pub(super) processes: Gauge,
+}
+
+impl Tracker {
+    /// Takes note of how full the tables of the window are, which ends.
+    pub(super) fn gauge_rows(&mut self) {
+        let Self { rows, tally, .. } = self;
+        for (gauge, (used, overflow)) in [
+            (&mut rows.listeners, tally.listeners_used()),
+            (&mut rows.destinations, tally.destinations_used()),
+            (&mut rows.processes, (tally.processes.len(), tally.omitted)),
+        ] {
+            gauge.holds(used);
+            gauge.drops(usize::try_from(overflow).unwrap_or(usize::MAX));
+        }
+    }
+
+    /// Every table with its limit, in the order in which their loss hurts.
+    pub(super) fn limits(&self) -> Vec<Limit> {
+        let Self {
+            settings, table, held, tally, rows, people, requests, namespaces, time_waits, wake, ..
+        } = self;
+        let (max_rows, samples) = (settings.max_rows, &self.samples);
+        let row = |gauge: Gauge, name, used| gauge.limit(name, max_rows, used);
+        vec![
+            table.gauge.limit("connections", settings.max_connections, table.len()),
+            samples.gauge.limit("surveyed_sockets", settings.max_survey_rows(), 0),
+            held.gauge.limit("undecided_events", held.max(), held.len()),
+            row(rows.processes, "processes", tally.processes.len()),
+            row(rows.listeners, "listeners", tally.listeners_used().0),
+            row(rows.destinations, "destinations", tally.destinations_used().0),
+            requests.gauge.limit("half_open_requests", requests.max(), requests.len()),
+            wake.gauge.limit("unclosed_sockets", super::wake::MAX, wake.len()),
+            time_waits.gauge.limit("time_wait_owners", super::time_wait::OWNERS, time_waits.len()),
+            people.gauge.limit("identities", people.max(), people.len()),
+            namespaces.gauge.limit("namespaces", super::namespaces::MAX, namespaces.len()),
+        ]
+    }
+}
