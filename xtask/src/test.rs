@@ -48,7 +48,9 @@ fn ordinary_tests() -> Result<Vec<Command>> {
         cargo.args(["test", "--locked", "--no-fail-fast"]).args(args);
         cargo
     };
-    let others = ["--workspace", "--exclude", object::PACKAGE, "--exclude", workspace::PROGRAM];
+    let kernel_side = [object::PACKAGE, workspace::REFERENCE.package];
+    let excluded = kernel_side.iter().chain([&workspace::PROGRAM]).flat_map(|package| ["--exclude", package]);
+    let others: Vec<_> = ["--workspace"].into_iter().chain(excluded).collect();
     let mut program = cargo_test(&["--package", workspace::PROGRAM]);
     let mut commands = vec![cargo_test(&others)];
     for (kind, name) in workspace::program_targets()? {
