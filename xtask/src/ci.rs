@@ -66,7 +66,7 @@ fn compare_ebpf() -> Result<()> {
     for target in &ebpf::TARGETS {
         match ebpf::compare(target)? {
             Comparison::Same { object } => {
-                eprintln!("{}: same bytes: SHA-256 {object}", target.object.package)
+                eprintln!("{}: same bytes: SHA-256 {object}", target.object.package);
             }
             Comparison::Different { committed, made } => {
                 bail!("the committed object of {} is {committed}, made now: {made}", target.object.package)
