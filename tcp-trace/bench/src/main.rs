@@ -3,11 +3,14 @@
 mod bench;
 mod candidates;
 mod child;
+mod fdinfo;
+mod maps;
 mod parts;
 mod programs;
 mod reference;
 mod stats;
 mod table;
+mod tape;
 
 use std::{
     fs,
@@ -85,19 +88,21 @@ fn run(args: &Args) -> Result<ExitCode> {
     let mut failed = false;
     for part in parts {
         let began = Instant::now();
-        say(part.name());
+        say(&part.name());
         match part.run(&bench) {
             Ok(outcome) => {
                 show(&outcome);
                 if let Some(file) = &args.markdown {
-                    write_markdown(file, part.name(), &outcome)?;
+                    write_markdown(file, &part.name(), &outcome)?;
                 }
-                all.insert(part.name().to_owned(), json_of(&outcome, began.elapsed()));
+                failed |=
+                    part.is_a_test() && !args.quick && outcome.budgets.iter().any(|budget| !budget.kept);
+                all.insert(part.name(), json_of(&outcome, began.elapsed()));
             }
             Err(error) => {
                 failed = true;
                 eprintln!("error: {}: {error:#}", part.name());
-                all.insert(part.name().to_owned(), json!({"error": format!("{error:#}")}));
+                all.insert(part.name(), json!({"error": format!("{error:#}")}));
             }
         }
     }

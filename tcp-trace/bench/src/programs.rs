@@ -2,8 +2,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs, io,
+    io,
 };
+
+use crate::fdinfo;
 
 /// How much a program has run, since statistics were first switched on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,22 +24,12 @@ impl Usage {
 /// The programs that a process has a descriptor of, by id. (`/proc/PID/fdinfo` of a program shows its statistics since
 /// 5.1, `bpf_prog_show_fdinfo`, `kernel/bpf/syscall.c`.)
 pub(crate) fn of_process(pid: u32) -> io::Result<BTreeMap<u32, Usage>> {
-    let mut found = BTreeMap::new();
-    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
-        // Closed meanwhile, or no program.
-        let Ok(text) = fs::read_to_string(entry?.path()) else { continue };
-        found.extend(usage(&text));
-    }
-    Ok(found)
+    Ok(fdinfo::each(pid, usage)?.into_iter().collect())
 }
 
-fn usage(fdinfo: &str) -> Option<(u32, Usage)> {
-    let value = |key: &str| {
-        let line = fdinfo.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
-        line.trim().parse::<u64>().ok()
-    };
-    let usage = Usage { ns: value("run_time_ns")?, runs: value("run_cnt")? };
-    Some((u32::try_from(value("prog_id")?).ok()?, usage))
+fn usage(text: &str) -> Option<(u32, Usage)> {
+    let usage = Usage { ns: fdinfo::value(text, "run_time_ns")?, runs: fdinfo::value(text, "run_cnt")? };
+    Some((u32::try_from(fdinfo::value(text, "prog_id")?).ok()?, usage))
 }
 
 /// The names of all programs of this host, as far as it knows them.

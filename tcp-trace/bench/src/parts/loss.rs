@@ -1,0 +1,161 @@
+//! How fast transitions may come before any is lost, by the size of the ring buffer; and whether the counts are right when
+//! some are.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tcp_trace_testkit::{
+    NetNs,
+    workload::{Churn, ChurnPlan, churn_for},
+};
+
+use crate::{
+    bench::{Bench, Budget, Outcome, TRANSITIONS_EACH, say},
+    table::{Table, grouped},
+};
+
+/// Sizes of the buffer; the last one is the default.
+const BUFFERS: [&str; 5] = ["4k", "64k", "1m", "8m", "16m"];
+const DEFAULT: &str = "16m";
+
+/// Connections per second that are tried below full churn, from above.
+const RATES: [u32; 7] = [20_000, 10_000, 5_000, 2_000, 1_000, 500, 100];
+
+/// What a connection goes through that its client closes first.
+const EACH_ONCE: [(&str, &str); TRANSITIONS_EACH as usize] = [
+    ("CLOSE", "SYN_SENT"),
+    ("SYN_SENT", "ESTABLISHED"),
+    ("LISTEN", "SYN_RECV"),
+    ("SYN_RECV", "ESTABLISHED"),
+    ("ESTABLISHED", "FIN_WAIT1"),
+    ("ESTABLISHED", "CLOSE_WAIT"),
+    ("FIN_WAIT1", "FIN_WAIT2"),
+    ("FIN_WAIT2", "CLOSE"),
+    ("CLOSE_WAIT", "LAST_ACK"),
+    ("LAST_ACK", "CLOSE"),
+];
+
+/// A load and what tcp-trace said of it.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Sample {
+    /// Transitions per second.
+    rate: f64,
+    seen: u64,
+    delivered: u64,
+    filtered: u64,
+    lost: u64,
+    /// Whether `seen = delivered + filtered + lost`, kind by kind, by tcp-trace's own word and by ours.
+    balanced: bool,
+    /// Whether each kind of transition was counted as often as it happened.
+    exact: bool,
+}
+
+pub(crate) fn run(bench: &Bench) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    let columns = ["buffer", "without loss", "at full churn", "seen", "lost", "balanced", "matrix exact"];
+    let mut table = Table::new("Loss, by the size of the ring buffer", &columns);
+    let mut figures = Vec::new();
+    let buffers: &[&str] = if bench.quick { &["4k", DEFAULT] } else { &BUFFERS };
+    for buffer in buffers {
+        // What is promised of the default is promised for a minute.
+        let seconds = if *buffer == DEFAULT { 60 } else { 3 };
+        let full = measure(bench, buffer, None, bench.seconds(seconds))?;
+        let highest = if full.lost == 0 { Some(full) } else { highest(bench, buffer)? };
+        table.row([
+            (*buffer).to_owned(),
+            highest.map_or("none".into(), |sample| format!("{}/s", grouped(sample.rate))),
+            format!("{}/s", grouped(full.rate)),
+            grouped(full.seen as f64),
+            grouped(full.lost as f64),
+            yes(full.balanced),
+            yes(full.exact),
+        ]);
+        outcome.budgets.extend(budgets(buffer, &full));
+        figures.push(json!({"buffer": buffer, "full_churn": full, "without_loss": highest}));
+    }
+    table.note(
+        "Transitions per second: the highest rate of those that were tried (down from full churn) at which none was lost; \
+         then what became of full churn.",
+    );
+    outcome.tables.push(table);
+    outcome.figures = figures.into();
+    Ok(outcome)
+}
+
+/// The first rate, from above, at which nothing is lost.
+fn highest(bench: &Bench, buffer: &str) -> Result<Option<Sample>> {
+    let rates = if bench.quick { &RATES[6..] } else { &RATES[..] };
+    for &rate in rates {
+        let sample = measure(bench, buffer, Some(rate), bench.seconds(2))?;
+        if sample.lost == 0 {
+            return Ok(Some(sample));
+        }
+    }
+    Ok(None)
+}
+
+fn measure(bench: &Bench, buffer: &str, rate: Option<u32>, duration: Duration) -> Result<Sample> {
+    let what = rate.map_or("full churn".to_owned(), |rate| format!("{rate} connections/s"));
+    say(&format!("loss: buffer of {buffer}, {what}"));
+    let ns = NetNs::new()?;
+    let netns = ns.inum().to_string();
+    let arguments = ["report", "--json", "--buffer", buffer, "--netns", &netns];
+    let running = bench.tcp_trace(&[&arguments, bench.streaming()].concat())?;
+    let churn = churn_for(&ns, duration, &ChurnPlan { rate, ..ChurnPlan::default() })?;
+    let report = running.stop()?.json()?;
+    judge(&report, &churn).with_context(|| format!("a report without its balance: {}", report["loss"]))
+}
+
+fn judge(report: &Value, churn: &Churn) -> Option<Sample> {
+    let of = |key: &str| report["loss"][key].as_u64();
+    let (seen, delivered, filtered, lost) = (of("seen")?, of("delivered")?, of("filtered")?, of("lost")?);
+    let balanced = report["loss"]["balanced"] == true && seen == delivered + filtered + lost;
+    let rate = churn.rate() * TRANSITIONS_EACH as f64;
+    let exact = is_exact(report, churn.connections, churn.listeners.into());
+    Some(Sample { rate, seen, delivered, filtered, lost, balanced, exact })
+}
+
+/// Whether a report counts each connection once in every kind of transition, each listener twice, and nothing else.
+pub(super) fn is_exact(report: &Value, connections: u64, listeners: u64) -> bool {
+    let listening = [("CLOSE", "LISTEN"), ("LISTEN", "CLOSE")].map(|kind| (kind, listeners));
+    let truth: Vec<_> = EACH_ONCE.map(|kind| (kind, connections)).into_iter().chain(listening).collect();
+    let cells = report["transitions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    cells.len() == truth.len()
+        && truth.iter().all(|((old, new), count)| {
+            cells.iter().any(|cell| cell["old"] == *old && cell["new"] == *new && cell["count"] == *count)
+        })
+}
+
+fn budgets(buffer: &str, full: &Sample) -> Vec<Budget> {
+    let counts = f64::from(u8::from(!(full.balanced && full.exact)));
+    let mut budgets = vec![Budget::at_most(&format!("{buffer}: counts that are wrong"), 0.0, counts, "")];
+    if buffer == DEFAULT {
+        budgets.push(Budget::at_most("default buffer, full churn: lost", 0.0, full.lost as f64, ""));
+    }
+    budgets
+}
+
+fn yes(yes: bool) -> String {
+    if yes { "yes" } else { "NO" }.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_transition_too_few_is_found() {
+        let cell = |(old, new): (&str, &str), count: u64| json!({"old": old, "new": new, "count": count});
+        let listening = [("CLOSE", "LISTEN"), ("LISTEN", "CLOSE")].map(|kind| cell(kind, 2));
+        let cells: Vec<Value> = EACH_ONCE.map(|kind| cell(kind, 7)).into_iter().chain(listening).collect();
+        let report = |cells: &[Value]| json!({"transitions": cells});
+        assert!(is_exact(&report(&cells), 7, 2));
+        let mut short = cells.clone();
+        short[3]["count"] = 6.into();
+        assert!(!is_exact(&report(&short), 7, 2));
+        assert!(!is_exact(&report(&cells[1..]), 7, 2));
+        assert!(!is_exact(&json!({}), 7, 2));
+    }
+}
