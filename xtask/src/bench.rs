@@ -3,11 +3,15 @@
 //! The benchmarks are a program of their own (`tcp-trace/bench`), so that the other chores need not wait for what they
 //! are made of.
 
-use std::{ffi::OsString, process::Command, process::ExitCode};
+use std::{
+    ffi::OsString,
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
 
 use anyhow::{Context as _, Result};
 
-use crate::{process, run, workspace};
+use crate::{privilege, process, run, workspace};
 
 #[derive(Debug, clap::Args)]
 #[command(disable_help_flag = true)]
@@ -25,15 +29,34 @@ pub(crate) fn run(Args { args }: &Args) -> Result<ExitCode> {
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Every benchmark once, as a test; the filter of the tests is still to come.
+pub(crate) fn smoke() -> Result<Command> {
+    let (program, bench) = build()?;
+    // Without root each of them says that it is skipped, and why.
+    let mut command = if privilege::is_root() || !privilege::sudo_is_silent() {
+        Command::new(bench)
+    } else {
+        run::as_root(bench)?
+    };
+    command.arg("--program").arg(program).arg("--smoke");
+    Ok(command)
+}
+
 /// The benchmarks, built, and with the program that they are to measure.
-pub(crate) fn command() -> Result<Command> {
+fn command() -> Result<Command> {
+    let (program, bench) = build()?;
+    let mut command = run::as_root(bench)?;
+    command.arg("--program").arg(program);
+    Ok(command)
+}
+
+/// The program and the benchmarks.
+fn build() -> Result<(PathBuf, PathBuf)> {
     let mut build = workspace::cargo();
     build.args(["build", "--release", "--locked"]);
     for package in [workspace::PROGRAM, workspace::BENCH] {
         build.args(["--package", package, "--bin", package]);
     }
     let [program, bench] = workspace::executables(build, [workspace::PROGRAM, workspace::BENCH])?;
-    let mut command = run::as_root(bench)?;
-    command.arg("--program").arg(program);
-    Ok(command)
+    Ok((program, bench))
 }

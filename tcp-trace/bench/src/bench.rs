@@ -141,14 +141,6 @@ pub(crate) fn churn(ns: &NetNs, duration: Duration) -> Result<Churn> {
     Ok(churn_for(ns, duration, &ChurnPlan::default())?)
 }
 
-/// Transitions that a connection of this load goes through, both ends together.
-pub(crate) const TRANSITIONS_EACH: u64 = 10;
-
-/// Transitions that a load went through.
-pub(crate) fn transitions(churn: &Churn) -> u64 {
-    churn.connections * TRANSITIONS_EACH + 2 * u64::from(churn.listeners)
-}
-
 /// Says what is going on, for people who wait.
 pub(crate) fn say(what: &str) {
     eprintln!("bench: {what}");

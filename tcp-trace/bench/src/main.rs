@@ -8,9 +8,11 @@ mod maps;
 mod parts;
 mod programs;
 mod reference;
+mod smoke;
 mod stats;
 mod table;
 mod tape;
+mod truth;
 
 use std::{
     fs,
@@ -40,6 +42,9 @@ struct Args {
     /// Tiny loads and one round: shows that every part works, and says nothing about speed
     #[arg(long)]
     quick: bool,
+    /// Run each part as a test that has this in its name, and print what tests print
+    #[arg(long, value_name = "FILTER", num_args = 0..=1, default_missing_value = "", hide = true)]
+    smoke: Option<String>,
     /// How long a soak takes
     #[arg(long, value_name = "N", default_value_t = 30)]
     minutes: u64,
@@ -68,9 +73,6 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<ExitCode> {
-    if let Err(lacking) = tcp_trace_testkit::require_root() {
-        anyhow::bail!("measuring {lacking}");
-    }
     let program = match &args.program {
         Some(program) => program.clone(),
         None => std::env::current_exe()?.with_file_name("tcp-trace"),
@@ -80,16 +82,28 @@ fn run(args: &Args) -> Result<ExitCode> {
         "{}: there is no such program; `cargo xtask bench` builds it",
         program.display()
     );
-    let rounds = if args.quick { 1 } else { args.rounds.into() };
-    let soak = if args.quick { Duration::from_secs(2) } else { Duration::from_secs(60 * args.minutes) };
-    let bench = Bench::new(program, rounds, args.quick, soak);
+    let quick = args.quick || args.smoke.is_some();
+    let rounds = if quick { 1 } else { args.rounds.into() };
+    let soak = if quick { Duration::from_secs(2) } else { Duration::from_secs(60 * args.minutes) };
+    let bench = Bench::new(program, rounds, quick, soak);
+    if let Some(filter) = &args.smoke {
+        return Ok(smoke::run(&bench, filter));
+    }
+    measure(args, &bench)
+}
+
+/// Measures one part after another; one that fails does not keep the others from it.
+fn measure(args: &Args, bench: &Bench) -> Result<ExitCode> {
+    if let Err(lacking) = tcp_trace_testkit::require_root() {
+        anyhow::bail!("measuring {lacking}");
+    }
     let parts = if args.parts.is_empty() { &Part::USUAL[..] } else { &args.parts };
     let mut all = Map::new();
     let mut failed = false;
     for part in parts {
         let began = Instant::now();
         say(&part.name());
-        match part.run(&bench) {
+        match part.run(bench) {
             Ok(outcome) => {
                 show(&outcome);
                 if let Some(file) = &args.markdown {

@@ -11,12 +11,13 @@ use serde_json::json;
 use tcp_trace_testkit::NetNs;
 
 use crate::{
-    bench::{Bench, Budget, Outcome, churn, say, transitions},
+    bench::{Bench, Budget, Outcome, churn, say},
     candidates::{COUNT, LEANEST, MODES, REFERENCES, Ready, STREAM, TCPSTATES, TOOLS},
     programs::{self, Usage},
     reference::{Reference, Which},
     stats::{Summary, order},
     table::{Table, UNKNOWN, number},
+    truth::transitions,
 };
 
 /// One turn of one candidate.

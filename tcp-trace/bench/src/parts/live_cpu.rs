@@ -8,10 +8,11 @@ use serde_json::json;
 use tcp_trace_testkit::NetNs;
 
 use crate::{
-    bench::{Bench, Outcome, churn, say, transitions},
+    bench::{Bench, Outcome, churn, say},
     candidates::{Active, Kind, MODES, Ready},
     stats::{Summary, order},
     table::{Table, UNKNOWN, number},
+    truth::transitions,
 };
 
 /// One run.

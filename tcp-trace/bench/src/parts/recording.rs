@@ -4,11 +4,12 @@ use anyhow::Result;
 use serde_json::json;
 
 use crate::{
-    bench::{Bench, Outcome, say, transitions},
+    bench::{Bench, Outcome, say},
     child::{Options, Running},
     stats::Summary,
     table::{Table, grouped, number},
     tape::Tape,
+    truth::transitions,
 };
 
 /// One recording, written and read.

@@ -41,6 +41,7 @@ pub(crate) fn run(bench: &Bench) -> Result<Outcome> {
             Kind::Stopped(_) => false,
             Kind::Untraced | Kind::TcpTrace(_) | Kind::Tool(..) => true,
         })
+        .filter(|candidate| !bench.quick || [UNTRACED, STREAM].contains(&candidate.name))
         .collect();
     let candidates = bench.ready(&all, &mut outcome);
     let ns = NetNs::new()?;
