@@ -92,7 +92,12 @@ pub(crate) struct Ready {
 pub(crate) enum Active {
     Nothing,
     Reference(Reference),
-    Program { running: Running, stopped: bool },
+    /// tcp-trace; `stopped` if its reader is.
+    Program {
+        running: Running,
+        stopped: bool,
+    },
+    Tool(Running),
 }
 
 impl Candidate {
@@ -131,7 +136,7 @@ impl Ready {
                 let options = Options { tracefs: true, ..Options::default() };
                 let mut running = Running::start(&self.program, &self.arguments, options)?;
                 running.wait_for_programs()?;
-                Active::Program { running, stopped: false }
+                Active::Tool(running)
             }
         };
         std::thread::sleep(SETTLE);
@@ -156,7 +161,9 @@ impl Active {
         match self {
             Self::Nothing => Ok(BTreeSet::new()),
             Self::Reference(reference) => Ok([reference.id].into()),
-            Self::Program { running, .. } => Ok(programs::of_process(running.pid())?.into_keys().collect()),
+            Self::Program { running, .. } | Self::Tool(running) => {
+                Ok(programs::of_process(running.pid())?.into_keys().collect())
+            }
         }
     }
 
@@ -164,16 +171,21 @@ impl Active {
     pub(crate) fn pid(&self) -> u32 {
         match self {
             Self::Nothing | Self::Reference(_) => std::process::id(),
-            Self::Program { running, .. } => running.pid(),
+            Self::Program { running, .. } | Self::Tool(running) => running.pid(),
         }
     }
 
     /// Ends it; returns how, if it was a program.
     pub(crate) fn stop(self) -> Result<Option<Ended>> {
-        let Self::Program { running, stopped } = self else { return Ok(None) };
-        if stopped {
-            running.signal(Signal::CONT)?;
+        match self {
+            Self::Nothing | Self::Reference(_) => Ok(None),
+            Self::Program { running, stopped } => {
+                if stopped {
+                    running.signal(Signal::CONT)?;
+                }
+                running.stop().map(Some).context("ending it")
+            }
+            Self::Tool(running) => running.end().map(Some).context("ending it"),
         }
-        running.stop().map(Some).context("ending it")
     }
 }

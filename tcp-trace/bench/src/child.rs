@@ -143,6 +143,23 @@ impl Running {
         self.wait()
     }
 
+    /// Ends a program whose last words nobody wants: as Ctrl-C does, and by force if it does not listen.
+    pub(crate) fn end(self) -> Result<Ended> {
+        const TO_LISTEN: Duration = Duration::from_secs(5);
+        self.signal(Signal::INT)?;
+        let began = Instant::now();
+        while fs::read_to_string(format!("/proc/{}/stat", self.pid()))
+            .is_ok_and(|stat| !stat.contains(") Z "))
+        {
+            if began.elapsed() > TO_LISTEN {
+                self.signal(Signal::KILL)?;
+                break;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.wait()
+    }
+
     /// Waits for its end.
     pub(crate) fn wait(mut self) -> Result<Ended> {
         let deadline = Instant::now() + PATIENCE;
@@ -151,7 +168,8 @@ impl Running {
                 break end;
             }
             if Instant::now() > deadline {
-                bail!("{} does not end", self.name);
+                self.said.extend(self.stderr.try_iter());
+                bail!("{} does not end; it said: {}", self.name, self.said.join("; "));
             }
             thread::sleep(Duration::from_millis(1));
         };
