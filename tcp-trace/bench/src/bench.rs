@@ -42,6 +42,8 @@ pub(crate) struct Outcome {
     pub(crate) tables: Vec<Table>,
     /// What could not be measured here, and why.
     pub(crate) lacks: Vec<String>,
+    /// What should have worked and did not.
+    pub(crate) failures: Vec<String>,
     /// For machines.
     pub(crate) figures: Value,
     pub(crate) budgets: Vec<Budget>,

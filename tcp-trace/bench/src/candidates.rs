@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 
 use crate::{
@@ -162,7 +162,9 @@ impl Active {
             Self::Nothing => Ok(BTreeSet::new()),
             Self::Reference(reference) => Ok([reference.id].into()),
             Self::Program { running, .. } | Self::Tool(running) => {
-                Ok(programs::of_process(running.pid())?.into_keys().collect())
+                let programs: BTreeSet<u32> = programs::of_process(running.pid())?.into_keys().collect();
+                ensure!(!programs.is_empty(), "it has no program");
+                Ok(programs)
             }
         }
     }
@@ -183,7 +185,10 @@ impl Active {
                 if stopped {
                     running.signal(Signal::CONT)?;
                 }
-                running.stop().map(Some).context("ending it")
+                let ended = running.stop().context("ending it")?;
+                let Ended { status, stderr, .. } = &ended;
+                ensure!(status.success(), "it ended with {status}: {}", stderr.join("; "));
+                Ok(Some(ended))
             }
             Self::Tool(running) => running.end().map(Some).context("ending it"),
         }

@@ -109,6 +109,7 @@ fn measure(args: &Args, bench: &Bench) -> Result<ExitCode> {
                 if let Some(file) = &args.markdown {
                     write_markdown(file, &part.name(), &outcome)?;
                 }
+                failed |= !outcome.failures.is_empty();
                 failed |=
                     part.is_a_test() && !args.quick && outcome.budgets.iter().any(|budget| !budget.kept);
                 all.insert(part.name(), json_of(&outcome, began.elapsed()));
@@ -134,6 +135,7 @@ fn show(outcome: &Outcome) {
         println!("{}", table.text());
     }
     outcome.lacks.iter().for_each(|lack| println!("Not measured: {lack}\n"));
+    outcome.failures.iter().for_each(|failure| println!("FAILED: {failure}\n"));
 }
 
 fn budget_table(outcome: &Outcome) -> Option<Table> {
@@ -146,8 +148,11 @@ fn budget_table(outcome: &Outcome) -> Option<Table> {
 }
 
 fn json_of(outcome: &Outcome, took: Duration) -> Value {
-    let Outcome { tables: _, lacks, figures, budgets } = outcome;
-    json!({"figures": figures, "budgets": budgets, "not_measured": lacks, "seconds": took.as_secs_f64()})
+    let Outcome { tables: _, lacks, failures, figures, budgets } = outcome;
+    json!({
+        "figures": figures, "budgets": budgets, "not_measured": lacks, "failures": failures,
+        "seconds": took.as_secs_f64()
+    })
 }
 
 /// What the figures were measured on.

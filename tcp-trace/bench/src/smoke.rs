@@ -20,6 +20,11 @@ pub(crate) fn run(bench: &Bench, filter: &str) -> ExitCode {
             continue;
         }
         match part.run(bench) {
+            Ok(outcome) if !outcome.failures.is_empty() => {
+                outcome.failures.iter().for_each(|failure| eprintln!("{name}: {failure}"));
+                println!("test {name} ... FAILED");
+                failed += 1;
+            }
             Ok(outcome) if !outcome.tables.is_empty() || !outcome.lacks.is_empty() => {
                 outcome.lacks.iter().for_each(|lack| eprintln!("{name}: not measured: {lack}"));
                 println!("test {name} ... ok");

@@ -58,8 +58,11 @@ pub(crate) fn run(bench: &Bench) -> Result<Outcome> {
             let (Some(candidate), Some(samples)) = (candidates.get(turn), samples.get_mut(turn)) else {
                 continue;
             };
-            let sample = measure(candidate, &empty, &ns, bench.seconds(2));
-            samples.push(sample.with_context(|| format!("measuring {}", candidate.name))?);
+            match measure(candidate, &empty, &ns, bench.seconds(2)) {
+                Ok(sample) => samples.push(sample),
+                // The others are none the worse for it.
+                Err(error) => outcome.failures.push(format!("{}: {error:#}", candidate.name)),
+            }
         }
     }
     let named: Vec<(&str, Vec<Sample>)> =

@@ -4,7 +4,7 @@ mod web;
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde::Serialize;
 use serde_json::json;
 use tcp_trace_testkit::NetNs;
@@ -27,8 +27,8 @@ struct Sample {
     lost: Option<u64>,
 }
 
-/// A candidate's samples, in the order of the rounds.
-type Samples<'a> = Vec<(&'a Ready, Vec<Sample>)>;
+/// A candidate's samples, in the order of the rounds; `None` where it failed.
+type Samples<'a> = Vec<(&'a Ready, Vec<Option<Sample>>)>;
 
 pub(crate) fn run(bench: &Bench) -> Result<Outcome> {
     let mut outcome = Outcome::default();
@@ -46,18 +46,19 @@ pub(crate) fn run(bench: &Bench) -> Result<Outcome> {
     let candidates = bench.ready(&all, &mut outcome);
     let ns = NetNs::new()?;
     churn(&ns, bench.seconds(1))?;
-    let loopback = rounds(bench, &candidates, "churn", |duration| {
+    let loopback = rounds(bench, &candidates, &mut outcome, "churn", |duration| {
         let churn = churn(&ns, duration)?;
         let [p50_us, p99_us] =
             [0.5, 0.99].map(|share| churn.connect.quantile(share).unwrap_or(0) as f64 / 1e3);
         Ok(Sample { rate: churn.rate(), p50_us, p99_us, lost: None })
-    })?;
+    });
     outcome.tables.push(table("Loopback churn under each tracer", "connections/s", &loopback));
     outcome.budgets = budgets("loopback churn", &loopback);
     let mut figures = json!({"churn": figures(&loopback)});
     match web::Web::start(&ns) {
         Ok(mut web) => {
-            let served = rounds(bench, &candidates, "web server", |duration| web.load(duration))?;
+            let served =
+                rounds(bench, &candidates, &mut outcome, "web server", |duration| web.load(duration));
             outcome.tables.push(table("nginx under wrk, `Connection: close`", "requests/s", &served));
             outcome.budgets.extend(budgets("nginx", &served));
             if let Some(all) = figures.as_object_mut() {
@@ -73,24 +74,37 @@ pub(crate) fn run(bench: &Bench) -> Result<Outcome> {
 fn rounds<'a>(
     bench: &Bench,
     candidates: &'a [Ready],
+    outcome: &mut Outcome,
     what: &str,
     mut load: impl FnMut(Duration) -> Result<Sample>,
-) -> Result<Samples<'a>> {
+) -> Samples<'a> {
     let mut samples: Samples<'a> = candidates.iter().map(|candidate| (candidate, Vec::new())).collect();
     for round in 0..bench.rounds {
         say(&format!("victim, {what}: round {} of {}", round + 1, bench.rounds));
         for turn in order(candidates.len(), round) {
             let Some((candidate, samples)) = samples.get_mut(turn) else { continue };
-            let active = candidate.start(&[])?;
-            let sample = load(bench.seconds(3)).with_context(|| format!("{what} under {}", candidate.name));
-            let ended = active.stop()?;
-            let lost = ended.and_then(|ended| {
-                Some(ended.json().ok()?["loss"]["lost"].as_u64()?).or_else(|| lost_lines(&ended.stderr))
-            });
-            samples.push(Sample { lost, ..sample? });
+            match measure(candidate, || load(bench.seconds(3))) {
+                Ok(sample) => samples.push(Some(sample)),
+                Err(error) => {
+                    // Its place stays empty, so that rounds can be compared; the others are none the worse for it.
+                    samples.push(None);
+                    outcome.failures.push(format!("{what} under {}: {error:#}", candidate.name));
+                }
+            }
         }
     }
-    Ok(samples)
+    samples
+}
+
+fn measure(candidate: &Ready, load: impl FnOnce() -> Result<Sample>) -> Result<Sample> {
+    let active = candidate.start(&[])?;
+    let sample = load()?;
+    let ended = active.stop()?;
+    let lost = ended.and_then(|ended| {
+        let report = ended.json().ok();
+        report.and_then(|report| report["loss"]["lost"].as_u64()).or_else(|| lost_lines(&ended.stderr))
+    });
+    Ok(Sample { lost, ..sample })
 }
 
 /// What tcpstates says of what it lost: `lost 12 events on CPU #0`.
@@ -101,28 +115,32 @@ fn lost_lines(stderr: &[String]) -> Option<u64> {
 }
 
 /// The median of what is left of the untraced rate, round by round.
-fn kept(samples: &Samples<'_>, of: &[Sample]) -> Option<Summary> {
+fn kept(samples: &Samples<'_>, of: &[Option<Sample>]) -> Option<Summary> {
     let (_, untraced) = samples.iter().find(|(candidate, _)| candidate.name == UNTRACED)?;
-    Summary::of(of.iter().zip(untraced).map(|(traced, untraced)| 100.0 * traced.rate / untraced.rate))
+    let rounds = of.iter().zip(untraced).filter_map(|(traced, untraced)| traced.zip(*untraced));
+    Summary::of(rounds.map(|(traced, untraced)| 100.0 * traced.rate / untraced.rate))
 }
 
 fn table(title: &str, rate: &str, samples: &Samples<'_>) -> Table {
-    let columns = ["under", rate, "min–max", "of untraced", "p50", "p99", "lost"];
+    let columns = ["under", rate, "min–max", "of untraced", "min–max", "p50", "p99", "lost"];
     let mut table = Table::new(title, &columns);
     for (candidate, own) in samples {
-        let of = |pick: fn(&Sample) -> f64| Summary::of(own.iter().map(pick));
+        let of = |pick: fn(&Sample) -> f64| Summary::of(own.iter().flatten().map(pick));
         let (Some(rate), Some(p50), Some(p99)) =
             (of(|one| one.rate), of(|one| one.p50_us), of(|one| one.p99_us))
         else {
             continue;
         };
-        let share = kept(samples, own).map_or(UNKNOWN.into(), |share| format!("{} %", number(share.median)));
-        let lost = own.iter().filter_map(|one| one.lost).reduce(|sum, more| sum + more);
+        let share = kept(samples, own);
+        let range = share.map_or(UNKNOWN.into(), |share| format!("{:.0}–{:.0} %", share.min, share.max));
+        let share = share.map_or(UNKNOWN.into(), |share| format!("{} %", number(share.median)));
+        let lost = own.iter().flatten().filter_map(|one| one.lost).reduce(|sum, more| sum + more);
         table.row([
             candidate.name.to_owned(),
             grouped(rate.median),
             format!("{}–{}", grouped(rate.min), grouped(rate.max)),
             share,
+            range,
             format!("{} µs", number(p50.median)),
             format!("{} µs", number(p99.median)),
             lost.map_or(UNKNOWN.into(), |lost| grouped(lost as f64)),
@@ -142,7 +160,7 @@ fn budgets(load: &str, samples: &Samples<'_>) -> Vec<Budget> {
     if let Some(share) = kept(samples, stream) {
         budgets.push(Budget::at_least(&format!("{load}: rate kept under stream"), 95.0, share.median, "%"));
     }
-    let lost: u64 = stream.iter().filter_map(|sample| sample.lost).sum();
+    let lost: u64 = stream.iter().flatten().filter_map(|sample| sample.lost).sum();
     budgets.push(Budget::at_most(&format!("{load}: lost under stream"), 0.0, lost as f64, ""));
     if let Some(share) = of(TCPSTATES).and_then(|(_, own)| kept(samples, own)) {
         say(&format!("{load}: tcpstates leaves {} % of the rate", number(share.median)));
@@ -151,8 +169,8 @@ fn budgets(load: &str, samples: &Samples<'_>) -> Vec<Budget> {
 }
 
 fn figures(samples: &Samples<'_>) -> serde_json::Value {
-    let of = |(candidate, own): &(&Ready, Vec<Sample>)| {
-        let rate = Summary::of(own.iter().map(|one| one.rate));
+    let of = |(candidate, own): &(&Ready, Vec<Option<Sample>>)| {
+        let rate = Summary::of(own.iter().flatten().map(|one| one.rate));
         json!({"candidate": candidate.name, "rate": rate, "percent_of_untraced": kept(samples, own), "rounds": own})
     };
     samples.iter().map(of).collect()
