@@ -22,8 +22,6 @@ pub(crate) struct Candidate {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
-    /// The load alone.
-    Untraced,
     Reference(Which),
     /// tcp-trace with these arguments; the first ones that it understands.
     TcpTrace(&'static [&'static [&'static str]]),
@@ -90,7 +88,6 @@ pub(crate) struct Ready {
 
 /// A candidate at work.
 pub(crate) enum Active {
-    Nothing,
     Reference(Reference),
     /// tcp-trace; `stopped` if its reader is.
     Program {
@@ -105,7 +102,7 @@ impl Candidate {
     pub(crate) fn ready(&self, bench: &Bench) -> Result<Ready, String> {
         let Self { name, kind } = *self;
         let (program, arguments) = match kind {
-            Kind::Untraced | Kind::Reference(_) => (PathBuf::new(), Vec::new()),
+            Kind::Reference(_) => (PathBuf::new(), Vec::new()),
             Kind::TcpTrace(choices) | Kind::Stopped(choices) => {
                 let known = choices.iter().find(|arguments| bench.understands(arguments));
                 let known = known.ok_or_else(|| {
@@ -126,7 +123,6 @@ impl Ready {
     /// Starts it, and waits until it is at work. `more` are arguments for tcp-trace.
     pub(crate) fn start(&self, more: &[&str]) -> Result<Active> {
         let active = match self.kind {
-            Kind::Untraced => Active::Nothing,
             Kind::Reference(which) => Active::Reference(Reference::attach(which)?),
             Kind::TcpTrace(_) | Kind::Stopped(_) => {
                 let stopped = matches!(self.kind, Kind::Stopped(_));
@@ -159,7 +155,6 @@ impl Active {
     /// The kernel's numbers of its programs.
     pub(crate) fn programs(&self) -> Result<BTreeSet<u32>> {
         match self {
-            Self::Nothing => Ok(BTreeSet::new()),
             Self::Reference(reference) => Ok([reference.id].into()),
             Self::Program { running, .. } | Self::Tool(running) => {
                 let programs: BTreeSet<u32> = programs::of_process(running.pid())?.into_keys().collect();
@@ -172,7 +167,7 @@ impl Active {
     /// The process whose descriptors show the statistics of these programs.
     pub(crate) fn pid(&self) -> u32 {
         match self {
-            Self::Nothing | Self::Reference(_) => std::process::id(),
+            Self::Reference(_) => std::process::id(),
             Self::Program { running, .. } | Self::Tool(running) => running.pid(),
         }
     }
@@ -180,7 +175,7 @@ impl Active {
     /// Ends it; returns how, if it was a program.
     pub(crate) fn stop(self) -> Result<Option<Ended>> {
         match self {
-            Self::Nothing | Self::Reference(_) => Ok(None),
+            Self::Reference(_) => Ok(None),
             Self::Program { running, stopped } => {
                 if stopped {
                     running.signal(Signal::CONT)?;

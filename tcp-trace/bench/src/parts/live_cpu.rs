@@ -75,7 +75,7 @@ fn measure(bench: &Bench, candidate: &Ready, ns: &NetNs) -> Result<Sample> {
     let churn = churn(ns, duration)?;
     let peak = match &active {
         Active::Program { running, .. } => running.memory_kib("VmHWM").unwrap_or(0) as f64 / 1024.0,
-        Active::Nothing | Active::Reference(_) | Active::Tool(_) => 0.0,
+        Active::Reference(_) | Active::Tool(_) => 0.0,
     };
     let ended = active.stop()?.context("tcp-trace is a program")?;
     let busy = (ended.cpu.as_secs_f64() - idle).max(0.0);

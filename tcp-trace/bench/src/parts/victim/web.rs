@@ -98,7 +98,13 @@ fn configuration() -> String {
 fn parse(text: &str) -> Option<Sample> {
     let after = |key: &str| text.lines().find_map(|line| line.trim().strip_prefix(key)).map(str::trim);
     let rate = after("Requests/sec:")?.parse().ok()?;
-    Some(Sample { rate, p50_us: micros(after("50%")?)?, p99_us: micros(after("99%")?)?, lost: None })
+    Some(Sample {
+        rate,
+        p50_us: micros(after("50%")?)?,
+        p99_us: micros(after("99%")?)?,
+        lost: None,
+        of_untraced: None,
+    })
 }
 
 fn micros(text: &str) -> Option<f64> {
