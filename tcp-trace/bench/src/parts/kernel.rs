@@ -37,8 +37,15 @@ impl Sample {
         self.shares.values().map(|(ns, _)| ns).sum()
     }
 
+    /// Over the empty program.
     fn net(&self) -> f64 {
         self.total() - self.empty
+    }
+
+    /// Over an empty program for each of its own: without what timing each of them costs.
+    fn untimed(&self) -> f64 {
+        let runs: f64 = self.shares.values().map(|(_, runs)| runs).sum();
+        self.total() - runs * self.empty
     }
 }
 
@@ -112,13 +119,14 @@ fn net_of(named: &[(&str, Vec<Sample>)], wanted: &str) -> Option<f64> {
 }
 
 fn cost_table(named: &[(&str, Vec<Sample>)]) -> Table {
-    let columns = ["programs", "ns", "min–max", "net", "× leanest", "tcpstates ÷ it"];
+    let columns = ["programs", "ns", "min–max", "net", "× leanest", "tcpstates ÷ it", "net of each run"];
     let mut table = Table::new("Kernel cost of a transition", &columns);
     let all = || named.iter().flat_map(|(_, samples)| samples);
     if let Some(empty) = Summary::of(all().map(|sample| sample.empty)) {
         let range = format!("{}–{}", number(empty.min), number(empty.max));
         let none = || UNKNOWN.to_owned();
-        table.row(["empty program".into(), number(empty.median), range, "0".into(), none(), none()]);
+        let zero = || "0".to_owned();
+        table.row(["empty program".into(), number(empty.median), range, zero(), none(), none(), zero()]);
     }
     let (leanest, tcpstates) = (net_of(named, LEANEST), net_of(named, TCPSTATES));
     for (name, samples) in named {
@@ -134,7 +142,16 @@ fn cost_table(named: &[(&str, Vec<Sample>)]) -> Table {
         let range = format!("{}–{}", number(total.min), number(total.max));
         let times = ratio(Some(net.median), leanest);
         let below = ratio(tcpstates, Some(net.median));
-        table.row([(*name).to_owned(), number(total.median), range, number(net.median), times, below]);
+        let untimed = summary(samples, Sample::untimed).map_or(UNKNOWN.into(), |ns| number(ns.median));
+        table.row([
+            (*name).to_owned(),
+            number(total.median),
+            range,
+            number(net.median),
+            times,
+            below,
+            untimed,
+        ]);
     }
     let foreign = Summary::of(all().map(|sample| 100.0 * (1.0 - sample.own / sample.transitions)));
     if let (Some(foreign), Some(count)) = (foreign, Summary::of(all().map(|sample| sample.transitions))) {
@@ -189,16 +206,20 @@ fn figures(named: &[(&str, Vec<Sample>)]) -> serde_json::Value {
             let programs: BTreeMap<_, _> = sample
                 .shares
                 .iter()
-                .map(|(name, (ns, runs))| (name, json!({"ns_per_transition": ns, "runs_per_transition": runs})))
+                .map(|(name, (ns, runs))| {
+                    (name, json!({"ns_per_transition": ns, "runs_per_transition": runs}))
+                })
                 .collect();
             json!({
                 "transitions": sample.transitions, "transitions_of_the_load": sample.own,
-                "empty_ns": sample.empty, "total_ns": sample.total(), "net_ns": sample.net(), "programs": programs
+                "empty_ns": sample.empty, "total_ns": sample.total(), "net_ns": sample.net(),
+                "net_of_each_run_ns": sample.untimed(), "programs": programs
             })
         });
         json!({
             "candidate": name, "rounds": rounds.collect::<Vec<_>>(),
             "total_ns": summary(samples, Sample::total), "net_ns": summary(samples, Sample::net),
+            "net_of_each_run_ns": summary(samples, Sample::untimed),
         })
     };
     json!({"candidates": named.iter().map(of).collect::<Vec<_>>()})
