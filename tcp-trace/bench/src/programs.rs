@@ -32,6 +32,16 @@ fn usage(text: &str) -> Option<(u32, Usage)> {
     Some((u32::try_from(fdinfo::value(text, "prog_id")?).ok()?, usage))
 }
 
+/// How many instructions the verifier went through for each program that a process has a descriptor of, by id. (In
+/// `fdinfo` since 5.16.)
+pub(crate) fn verified(pid: u32) -> io::Result<BTreeMap<u32, u64>> {
+    let read = |text: &str| {
+        let id = u32::try_from(fdinfo::value(text, "prog_id")?).ok()?;
+        Some((id, fdinfo::value(text, "verified_insns")?))
+    };
+    Ok(fdinfo::each(pid, read)?.into_iter().collect())
+}
+
 /// The names of all programs of this host, as far as it knows them.
 pub(crate) fn names() -> HashMap<u32, String> {
     let programs = aya::programs::loaded_programs().filter_map(Result::ok);

@@ -1,6 +1,6 @@
 //! How long it takes until tcp-trace is attached, and until its first report; how large it is.
 
-use std::{fs, process::Command};
+use std::{collections::BTreeMap, fs, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
@@ -9,6 +9,7 @@ use tcp_trace_testkit::{NetNs, leak::crowd};
 use crate::{
     bench::{ATTACHED, Bench, Budget, Outcome, say},
     child::find,
+    programs,
     stats::Summary,
     table::{Table, UNKNOWN, grouped, number},
 };
@@ -48,9 +49,24 @@ pub(crate) fn run(bench: &Bench) -> Result<Outcome> {
     let mut size_table = Table::new("The program", &["what", "bytes"]);
     size_table.row(["release build".into(), grouped(size as f64)]);
     size_table.row(["stripped".into(), stripped.map_or(UNKNOWN.into(), |bytes| grouped(bytes as f64))]);
-    outcome.tables = vec![table, size_table];
-    outcome.figures = json!({"runs": figures, "bytes": size, "stripped_bytes": stripped});
+    let verified = verified(bench)?;
+    let mut verified_table = Table::new("Work of the verifier at the start", &["program", "instructions"]);
+    verified.iter().for_each(|(name, count)| verified_table.row([name.clone(), grouped(*count as f64)]));
+    outcome.tables = vec![table, verified_table, size_table];
+    outcome.figures = json!({
+        "runs": figures, "bytes": size, "stripped_bytes": stripped, "verified_instructions": verified
+    });
     Ok(outcome)
+}
+
+/// How many instructions the verifier goes through for each program: most of the time until it is attached.
+fn verified(bench: &Bench) -> Result<BTreeMap<String, u64>> {
+    let running = bench.tcp_trace(&["report", "--json"])?;
+    let counts = programs::verified(running.pid())?;
+    let names = programs::names();
+    running.stop()?;
+    let name = |id: &u32| names.get(id).cloned().unwrap_or_else(|| format!("program {id}"));
+    Ok(counts.iter().map(|(id, count)| (name(id), *count)).collect())
 }
 
 /// Milliseconds until it is attached, and until it has ended with a full report.
