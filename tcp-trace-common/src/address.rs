@@ -32,3 +32,17 @@ const fn halves(address: &[u8; 16]) -> (u64, u32) {
     let [a, b, c, d, e, f, g, h, i, j, k, l, _, _, _, _] = *address;
     (u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u32::from_ne_bytes([i, j, k, l]))
 }
+
+/// An IPv4 address (network order, as in memory) in v4-mapped form, in its two halves as they are in memory.
+#[inline(always)]
+#[must_use]
+pub const fn mapped(v4: u32) -> [u64; 2] {
+    [0, u32::from_ne_bytes([0, 0, 0xff, 0xff]) as u64 | (v4 as u64) << 32]
+}
+
+/// Whether an address is one that [`mapped`] gives.
+#[inline(always)]
+#[must_use]
+pub const fn is_mapped(halves: [u64; 2]) -> bool {
+    halves[0] == 0 && halves[1] as u32 == mapped(0)[1] as u32
+}

@@ -172,9 +172,11 @@ impl Offsets {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Settings {
-    /// The reader is woken by each CPU's every (mask + 1)th record, a power of two less one; in between
-    /// it comes by itself every few milliseconds. A wake-up per record would cost ten times the record.
+    /// Each CPU looks at every (mask + 1)th of its transitions, a power of two less one, whether the reader has to be
+    /// woken. It comes by itself every few milliseconds; a wake-up per record would cost ten times the record.
     pub wake_mask: u64,
+    /// The reader is woken when so many bytes wait for it.
+    pub wake_bytes: u64,
     /// 1 when `half_open` is attached, so that the map of requests is worth looking into.
     pub half_open: u32,
     /// 1 when a filter is set.

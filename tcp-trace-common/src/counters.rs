@@ -2,6 +2,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::nesting::Taken;
+
 /// States fit four bits each, so that a pair indexes a 256-entry matrix without a bounds check that the
 /// verifier would have to be convinced of.
 pub const TRANSITIONS: usize = 256;
@@ -22,7 +24,7 @@ pub const fn pair(slot: usize) -> (u8, u8) {
     (((slot >> 4) & 0xf) as u8, (slot & 0xf) as u8)
 }
 
-/// One CPU's counters. Always: `seen = emitted + filtered + lost`, slot by slot and in all.
+/// One CPU's counters. What was seen and neither filtered nor lost stands in the ring buffer, slot by slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Counters {
@@ -32,12 +34,23 @@ pub struct Counters {
     pub filtered: [u64; TRANSITIONS],
     /// Wanted, but the ring buffer had no room.
     pub lost: [u64; TRANSITIONS],
-    /// Written into the ring buffer; also decides when to wake the reader.
-    pub emitted: u64,
+    /// Transitions written into the ring buffer, about: an interrupt may take one away. Only decides when to see whether
+    /// the reader has to be woken; what was written is `seen - filtered - lost`.
+    pub written: u64,
     /// Seen by `set_state_nested`, because the kernel skipped `set_state` (see [`crate::nesting`]).
     pub rescued: u64,
     /// Records of other kinds than transitions for which the ring buffer had no room.
     pub side_lost: u64,
+}
+
+/// What the programs keep per CPU: one value, so that one look finds it.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct PerCpu {
+    /// Transitions under way.
+    pub taken: Taken,
+    /// What was counted.
+    pub counters: Counters,
 }
 
 impl Counters {
@@ -46,21 +59,21 @@ impl Counters {
         seen: [0; TRANSITIONS],
         filtered: [0; TRANSITIONS],
         lost: [0; TRANSITIONS],
-        emitted: 0,
+        written: 0,
         rescued: 0,
         side_lost: 0,
     };
 
     /// Adds another CPU's counters.
     pub fn add(&mut self, other: &Self) {
-        let Self { seen, filtered, lost, emitted, rescued, side_lost } = other;
+        let Self { seen, filtered, lost, written, rescued, side_lost } = other;
         for (sums, terms) in [(&mut self.seen, seen), (&mut self.filtered, filtered), (&mut self.lost, lost)]
         {
             for (sum, term) in sums.iter_mut().zip(terms) {
                 *sum += term;
             }
         }
-        self.emitted += emitted;
+        self.written += written;
         self.rescued += rescued;
         self.side_lost += side_lost;
     }

@@ -10,6 +10,8 @@ pub mod kind {
     pub const SOCKET_USE: u16 = 2;
     /// A [`super::RequestChange`].
     pub const REQUEST_CHANGE: u16 = 3;
+    /// A [`crate::packed::PackedChange`].
+    pub const PACKED_CHANGE: u16 = 4;
 }
 
 /// Values of [`SocketUse::how`].
@@ -68,9 +70,16 @@ pub mod flags {
     pub const REQUEST_BY_FENTRY: u32 = 1 << 13;
     /// `bytes_received`, `bytes_acked` and `unread` were read: at `… → CLOSE`, and of nothing but connections.
     pub const HAS_BYTES: u32 = 1 << 14;
+    /// Of a [`crate::packed::PackedChange`] only: the family is `AF_INET6`.
+    pub const INET6: u32 = 1 << 16;
+    /// Of a [`crate::packed::PackedChange`] only: its third part is there.
+    pub const REST: u32 = 1 << 17;
+    /// Of a [`crate::packed::PackedChange`] only: its fourth part is there, the addresses at full length.
+    pub const LONG_ADDRESSES: u32 = 1 << 18;
 }
 
-/// One call of the tracepoint `sock:inet_sock_set_state` for a TCP socket.
+/// One call of the tracepoint `sock:inet_sock_set_state` for a TCP socket. The main programs write it as a
+/// [`crate::packed::PackedChange`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct StateChange {

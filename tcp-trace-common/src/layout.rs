@@ -7,23 +7,23 @@ use core::mem::{align_of, size_of};
 
 use crate::{
     config::{Offsets, Settings},
-    counters::Counters,
+    counters::{Counters, PerCpu},
     event::{RequestChange, SocketUse, StateChange},
     filter::Filter,
     nesting::Taken,
-    request::Request,
+    request::Bucket,
 };
 
 const _: () = {
     assert!(size_of::<StateChange>() == 160);
     assert!(size_of::<SocketUse>() == 64);
     assert!(size_of::<RequestChange>() == 96);
-    assert!(size_of::<Request>() == 64);
+    assert!(size_of::<Bucket>() == 256);
     assert!(align_of::<StateChange>() == 8, "the ring buffer aligns records to 8 bytes");
     assert!(size_of::<Counters>() == 3 * 256 * 8 + 24);
-    assert!(size_of::<Taken>() == 10 * 8);
-    assert!(size_of::<Counters>() <= 32 * 1024, "a per-CPU map value is at most 32 KiB");
+    assert!(size_of::<Taken>() == 9 * 8);
+    assert!(size_of::<PerCpu>() <= 32 * 1024, "a per-CPU map value is at most 32 KiB");
     assert!(size_of::<Offsets>() == 49 * 4);
-    assert!(size_of::<Settings>() == 24);
+    assert!(size_of::<Settings>() == 32);
     assert!(size_of::<Filter>() == 208);
 };

@@ -8,18 +8,23 @@
 //!   "unknown" unless its field says so.
 //! * Changing a type changes [`WIRE_VERSION`], which every recording carries.
 #![no_std]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod address;
 pub mod config;
+pub mod cookies;
 pub mod counters;
 pub mod event;
 pub mod filter;
 pub mod layout;
 pub mod nesting;
+pub mod packed;
 pub mod request;
 pub mod state;
+mod word;
+
+pub use word::Word;
 
 /// Version of the wire types below. A recording made with another version is refused, never guessed at.
-pub const WIRE_VERSION: u32 = 2;
+pub const WIRE_VERSION: u32 = 3;

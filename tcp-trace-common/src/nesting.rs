@@ -29,8 +29,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Transitions that may be under way on one CPU: one in a task, one in a softirq, and room.
 pub const DEPTH: usize = 4;
 
-/// Bits of [`Taken::live`]. What is attached beside the two programs is known only after these are loaded, so that it
-/// cannot stand among their read-only globals.
+/// Bits of the word that user space sets when all is attached. What there is beside the two programs is known only after
+/// these are loaded, so that it cannot stand among their read-only globals.
+///
+/// While it is 0 neither of the two takes anything on.
 pub mod live {
     /// Both programs are attached.
     pub const BOTH: u64 = 1 << 0;
@@ -50,10 +52,6 @@ pub struct Taken {
     pub depth: u64,
     /// What identifies each of them, oldest first.
     pub tokens: [Token; DEPTH],
-    /// Bits of [`live`]; 0 until user space has attached both programs: before that, neither of them takes on
-    /// anything. The last field, because the kernel copies a value in from its beginning, and a program may look in
-    /// between.
-    pub live: u64,
 }
 
 /// Identifies a transition among those that can be under way at the same time.
@@ -69,27 +67,20 @@ pub struct Token {
 }
 
 impl Taken {
-    /// `set_state` takes on a transition; `false` if it is not its turn yet.
+    /// `set_state` takes on a transition.
     #[inline(always)]
-    pub fn take(&mut self, token: Token) -> bool {
-        if self.live == 0 {
-            return false;
-        }
+    pub fn take(&mut self, token: Token) {
         // A batch inside `set_state_nested` fills the stack; the last place serves for all that do not fit.
         let top = if self.depth < DEPTH as u64 { self.depth as usize & (DEPTH - 1) } else { DEPTH - 1 };
         // The place first: a nested transition that comes here before the token stands must not use it.
         self.depth = top as u64 + 1;
         compiler_fence(Ordering::SeqCst);
         self.tokens[top] = token;
-        true
     }
 
     /// Whether `set_state_nested` has to take the transition on. One that was taken on already is forgotten.
     #[inline(always)]
     pub fn is_missed(&mut self, token: Token) -> bool {
-        if self.live == 0 {
-            return false;
-        }
         let mut found = DEPTH;
         for (index, taken) in self.tokens.iter().enumerate() {
             let same = taken.skaddr == token.skaddr && taken.slot == token.slot;
@@ -127,39 +118,26 @@ mod tests {
         Token { skaddr, slot: 0x14 }
     }
 
-    fn live() -> Taken {
-        Taken { live: 1, ..Taken::default() }
-    }
-
     #[test]
     fn an_undisturbed_transition_is_taken_on_once() {
-        let mut cpu = live();
+        let mut cpu = Taken::default();
         for token in 1..1000 {
-            assert!(cpu.take(of(token)));
+            cpu.take(of(token));
             assert!(!cpu.is_missed(of(token)));
         }
         assert_eq!(cpu.depth, 0);
     }
 
     #[test]
-    fn nothing_is_taken_on_before_both_are_attached() {
-        let mut cpu = Taken::default();
-        assert!(!cpu.take(of(7)));
-        assert!(!cpu.is_missed(of(7)));
-    }
-
-    #[test]
     fn one_that_began_before_is_taken_on_by_the_second() {
         let mut cpu = Taken::default();
-        assert!(!cpu.take(of(7)));
-        cpu.live = 1;
-        assert!(cpu.is_missed(of(7)));
+        assert!(cpu.is_missed(of(7)), "the word was still 0 when `set_state` looked");
     }
 
     #[test]
     fn a_batch_inside_the_first_program_is_taken_on_by_the_second() {
-        let mut cpu = live();
-        assert!(cpu.take(of(1)));
+        let mut cpu = Taken::default();
+        cpu.take(of(1));
         for nested in 2..66 {
             assert!(cpu.is_missed(of(nested)), "the first one was skipped");
         }
@@ -169,10 +147,10 @@ mod tests {
 
     #[test]
     fn a_batch_between_the_programs_leaves_no_trace() {
-        let mut cpu = live();
-        assert!(cpu.take(of(1)));
+        let mut cpu = Taken::default();
+        cpu.take(of(1));
         for nested in 2..66 {
-            assert!(cpu.take(of(nested)));
+            cpu.take(of(nested));
             assert!(!cpu.is_missed(of(nested)));
         }
         assert!(!cpu.is_missed(of(1)));
@@ -181,23 +159,23 @@ mod tests {
 
     #[test]
     fn a_batch_at_the_very_end_of_the_second_program_does_no_harm() {
-        let mut cpu = live();
-        assert!(cpu.take(of(1)));
+        let mut cpu = Taken::default();
+        cpu.take(of(1));
         assert!(!cpu.is_missed(of(1)));
         for nested in 2..66 {
-            assert!(cpu.take(of(nested)), "and the second program is skipped");
+            cpu.take(of(nested)); // And the second program is skipped.
         }
-        assert!(cpu.take(of(99)));
+        cpu.take(of(99));
         assert!(!cpu.is_missed(of(99)), "and tidies up");
         for task in 100..200 {
-            assert!(cpu.take(of(task)));
+            cpu.take(of(task));
             for nested in [300, 301, 302] {
-                assert!(cpu.take(of(nested)));
+                cpu.take(of(nested));
                 assert!(!cpu.is_missed(of(nested)));
             }
             assert!(!cpu.is_missed(of(task)));
         }
-        assert!(cpu.take(of(1)));
+        cpu.take(of(1));
         for nested in 400..464 {
             assert!(cpu.is_missed(of(nested)), "the first one was skipped");
         }
@@ -206,10 +184,10 @@ mod tests {
 
     #[test]
     fn a_batch_inside_the_second_program_is_forgotten_with_the_interrupted_one() {
-        let mut cpu = live();
-        assert!(cpu.take(of(1)));
+        let mut cpu = Taken::default();
+        cpu.take(of(1));
         for nested in 2..66 {
-            assert!(cpu.take(of(nested)), "and the second program is skipped");
+            cpu.take(of(nested)); // And the second program is skipped.
         }
         assert!(!cpu.is_missed(of(1)));
         assert_eq!(cpu.depth, 0);

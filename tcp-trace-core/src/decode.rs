@@ -5,6 +5,7 @@ use std::num::NonZeroU64;
 use tcp_trace_common::{
     counters::Counters,
     event::{self, StateChange, flags, request_change, socket_use},
+    packed::PackedChange,
 };
 use zerocopy::FromBytes;
 
@@ -104,6 +105,10 @@ fn event_record(bytes: &[u8]) -> Result<Input, DecodeError> {
     let short = DecodeError::Length { kind: kind::EVENT, length: bytes.len(), expected: 2 };
     let event_kind = bytes.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes)).ok_or(short)?;
     match event_kind {
+        event::kind::PACKED_CHANGE => match PackedChange::read(bytes) {
+            Ok(packed) => Ok(Input::Event(state_change(&packed.unpack()))),
+            Err(expected) => Err(DecodeError::Length { kind: kind::EVENT, length: bytes.len(), expected }),
+        },
         event::kind::STATE_CHANGE => Ok(Input::Event(state_change(&wire(bytes)?))),
         event::kind::SOCKET_USE => {
             let used: event::SocketUse = wire(bytes)?;

@@ -3,13 +3,13 @@
 use core::arch::asm;
 
 use aya_ebpf::{
-    bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers::bpf_ktime_get_ns,
     maps::ring_buf::RingBufEntry,
 };
 use tcp_trace_common::{
-    counters::{self, Counters, TRANSITIONS},
-    event::{RequestChange, SocketUse, StateChange, kind},
+    counters::{self, PerCpu, TRANSITIONS},
+    event::{RequestChange, SocketUse, kind},
     filter::{Subject, Verdict},
     nesting::Token,
     state,
@@ -17,7 +17,7 @@ use tcp_trace_common::{
 
 use crate::{
     kernel::{Common, Task},
-    maps::{COUNTERS, EVENTS, FILTER, REQUESTS, TAKEN, global},
+    maps::{CPUS, EVENTS, FILTER, LIVE, global, requests},
 };
 
 /// [`counters::slot`] with bounds that every verifier sees. Those of 5.10 and 6.1 lose sight of what an OR of two
@@ -31,36 +31,53 @@ fn slot(old: u8, new: u8) -> usize {
     slot & (TRANSITIONS - 1)
 }
 
-/// `set_state` takes on a transition; `false` if it is not to do anything yet.
+/// Bits of `nesting::live`; 0 until the main programs may begin.
 #[inline(always)]
-pub(crate) fn take(skaddr: u64, old: u8, new: u8) -> bool {
-    let Some(taken) = TAKEN.get_ptr_mut(0) else { return false };
-    // SAFETY: this CPU's value; a nested program leaves it as the protocol of `nesting` says.
-    unsafe { (*taken).take(Token { skaddr, slot: slot(old, new) as u64 }) }
+pub(crate) fn live() -> u64 {
+    // Volatile is not needed: one look serves a whole run.
+    LIVE.get(0).copied().unwrap_or(0)
 }
 
-/// Whether `set_state_nested` has to take a transition on.
-#[inline(always)]
-pub(crate) fn is_missed(skaddr: u64, old: u8, new: u8) -> bool {
-    let Some(taken) = TAKEN.get_ptr_mut(0) else { return false };
-    // SAFETY: as in `take`.
-    unsafe { (*taken).is_missed(Token { skaddr, slot: slot(old, new) as u64 }) }
-}
+/// What belongs to the CPU that this runs on. A nested program leaves it as the protocol of `nesting` says.
+#[derive(Clone, Copy)]
+pub(crate) struct Cpu(*mut PerCpu);
 
-/// Counts a transition that `set_state` was skipped at.
-#[inline(always)]
-pub(crate) fn count_rescued() {
-    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
-        // SAFETY: a per-CPU map value.
-        bump(unsafe { &raw mut (*counters).rescued });
+impl Cpu {
+    /// This one.
+    #[inline(always)]
+    pub(crate) fn this() -> Option<Self> {
+        CPUS.get_ptr_mut(0).map(Self)
     }
-}
 
-/// Whether `bit` of `nesting::live` is set.
-#[inline(always)]
-pub(crate) fn is_on(bit: u64) -> bool {
-    // SAFETY: this CPU's value, of which user space writes this field alone, and once.
-    TAKEN.get_ptr(0).is_some_and(|taken| unsafe { (*taken).live } & bit != 0)
+    /// `set_state` takes on a transition.
+    #[inline(always)]
+    pub(crate) fn take(self, skaddr: u64, old: u8, new: u8) {
+        // SAFETY: this CPU's value.
+        unsafe { (*self.0).taken.take(Token { skaddr, slot: slot(old, new) as u64 }) }
+    }
+
+    /// Whether `set_state_nested` has to take a transition on.
+    #[inline(always)]
+    pub(crate) fn is_missed(self, skaddr: u64, old: u8, new: u8) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.0).taken.is_missed(Token { skaddr, slot: slot(old, new) as u64 }) }
+    }
+
+    /// Counts a transition that `set_state` was skipped at.
+    #[inline(always)]
+    pub(crate) fn count_rescued(self) {
+        // SAFETY: as above.
+        bump(unsafe { &raw mut (*self.0).counters.rescued });
+    }
+
+    /// Counts a transition as seen.
+    #[inline(always)]
+    pub(crate) fn see(self, old: u8, new: u8) -> Transition {
+        let slot = slot(old, new);
+        // SAFETY: as above, and `slot` is below the matrix' length.
+        bump(unsafe { &raw mut (*self.0).counters.seen[slot] });
+        Transition { cpu: self, slot }
+    }
 }
 
 /// Whether the filter wants a record that is not a transition.
@@ -76,10 +93,10 @@ pub(crate) fn wanted(subject: &Subject<'_>) -> bool {
 fn reserve_side<T: 'static>() -> Option<RingBufEntry<T>> {
     let entry = EVENTS.reserve::<T>(0);
     if entry.is_none()
-        && let Some(counters) = COUNTERS.get_ptr_mut(0)
+        && let Some(Cpu(cpu)) = Cpu::this()
     {
-        // SAFETY: a per-CPU map value.
-        bump(unsafe { &raw mut (*counters).side_lost });
+        // SAFETY: this CPU's value.
+        bump(unsafe { &raw mut (*cpu).counters.side_lost });
     }
     entry
 }
@@ -138,60 +155,59 @@ pub(crate) fn request_change(change: &RequestChange, is_over: bool) {
     entry.write(*change);
     entry.submit(BPF_RB_NO_WAKEUP.into());
     if is_over && change.cookie != 0 {
-        // Only a miss is an error here: sock_ops was not attached yet when it began.
-        let _ = REQUESTS.remove(change.cookie);
+        // It is not in if sock_ops was not attached yet when it began.
+        let _ = requests(change.cookie).and_then(|bucket| bucket.take(change.cookie));
     }
 }
 
 /// A transition between its first counter and its last.
 #[derive(Clone, Copy)]
 pub(crate) struct Transition {
-    counters: *mut Counters,
+    cpu: Cpu,
     slot: usize,
 }
 
 impl Transition {
-    /// Counts a transition as seen.
-    #[inline(always)]
-    pub(crate) fn seen(old: u8, new: u8) -> Option<Self> {
-        let counters = COUNTERS.get_ptr_mut(0)?;
-        let slot = slot(old, new);
-        // SAFETY: a per-CPU map value, and `slot` is below the matrix' length.
-        bump(unsafe { &raw mut (*counters).seen[slot] });
-        Some(Self { counters, slot })
-    }
-
     /// Whether the filter wants it, or cannot know yet. One that it does not want is counted.
     #[inline(always)]
     pub(crate) fn wanted(self, subject: &Subject<'_>) -> bool {
         if wanted(subject) {
             return true;
         }
-        // SAFETY: as in `seen`.
-        bump(unsafe { &raw mut (*self.counters).filtered[self.slot] });
+        // SAFETY: as in `Cpu::see`.
+        bump(unsafe { &raw mut (*self.cpu.0).counters.filtered[self.slot] });
         false
     }
 
-    /// Room for the event; without it the transition is counted as lost.
+    /// Hands the event over; without room for it the transition is counted as lost.
     #[inline(always)]
-    pub(crate) fn reserve(self) -> Option<RingBufEntry<StateChange>> {
-        let entry = EVENTS.reserve::<StateChange>(0);
-        if entry.is_none() {
-            // SAFETY: as in `seen`.
-            bump(unsafe { &raw mut (*self.counters).lost[self.slot] });
+    pub(crate) fn output<T: 'static>(self, event: T) {
+        match EVENTS.reserve::<T>(0) {
+            Some(mut entry) => {
+                entry.write(event);
+                entry.submit(self.wake_flags());
+            }
+            // SAFETY: as in `Cpu::see`.
+            None => bump(unsafe { &raw mut (*self.cpu.0).counters.lost[self.slot] }),
         }
-        entry
     }
 
-    /// Hands the event over; the reader is woken now and then, not each time.
+    /// Whether the reader is to be woken: when much waits for it, and that is looked at now and then only.
     #[inline(always)]
-    pub(crate) fn submit(self, entry: RingBufEntry<StateChange>) {
-        // SAFETY: as in `seen`.
-        let emitted = unsafe { &raw mut (*self.counters).emitted };
-        bump(emitted);
-        // SAFETY: as above; a stale value only moves a wake-up by one record.
-        let wake = unsafe { emitted.read_volatile() } & global!(SETTINGS.wake_mask) == 0;
-        entry.submit(if wake { BPF_RB_FORCE_WAKEUP.into() } else { BPF_RB_NO_WAKEUP.into() });
+    fn wake_flags(self) -> u64 {
+        // SAFETY: as in `Cpu::see`. Not in one instruction: a count that an interrupt takes away only moves the next look.
+        let written = unsafe {
+            let counter = &raw mut (*self.cpu.0).counters.written;
+            let written = counter.read_volatile() + 1;
+            counter.write_volatile(written);
+            written
+        };
+        let look = written & global!(SETTINGS.wake_mask) == 0;
+        if look && EVENTS.query(BPF_RB_AVAIL_DATA.into()) >= global!(SETTINGS.wake_bytes) {
+            BPF_RB_FORCE_WAKEUP.into()
+        } else {
+            BPF_RB_NO_WAKEUP.into()
+        }
     }
 }
 

@@ -1,47 +1,58 @@
 //! Every map and read-only global, with its memory cost.
 
 use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{HashMap, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use tcp_trace_common::{
     config::{Offsets, Settings},
-    counters::Counters,
+    cookies,
+    counters::PerCpu,
     event::RequestChange,
     filter::Filter,
-    nesting::Taken,
-    request::Request,
+    request,
 };
 
 /// The stream of transitions. User space sets the real size before load (`--buffer`, 16 MiB by default).
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
-/// Exact counts: one entry of 6 KiB per possible CPU.
+/// Exact counts, and transitions under way: one entry of 6 KiB per possible CPU.
 #[map]
-pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static CPUS: PerCpuArray<PerCpu> = PerCpuArray::with_max_entries(1, 0);
 
-/// Transitions under way: one entry of 80 bytes per possible CPU.
+/// Bits of `nesting::live`, set once.
 #[map]
-pub(crate) static TAKEN: PerCpuArray<Taken> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static LIVE: Array<u64> = Array::with_max_entries(1, 0);
 
-/// When each half-open request was queued, by socket cookie. An entry leaves when its handshake completes;
-/// those of requests that never do are the least recently used ones. A request is bounded by its
-/// listener's backlog, so this holds the half-opens of several full listeners: about 6 MiB.
+/// When each half-open request was queued. One leaves when its handshake completes, or when its death is told; user
+/// space, which maps this into its memory, takes out those that died unseen: 4 MiB.
 #[map]
-pub(crate) static REQUESTS: LruHashMap<u64, Request> = LruHashMap::with_max_entries(65_536, 0);
+pub(crate) static REQUESTS: Array<request::Bucket> =
+    Array::with_max_entries(request::BUCKETS, BPF_F_MMAPABLE);
 
-/// Accepted sockets whose user has not been seen, by cookie; the value says nothing. Filled only where `first_read`
-/// stands in for `accepted`. Nobody else takes them out, so that those which are closed unread are the least recently
-/// used ones: about 5 MiB.
+/// Accepted sockets whose user has not been seen. Filled only where `first_read` stands in for `accepted`. Nobody else
+/// takes them out, so that those which are closed unread stay until newer ones take their places: 512 KiB.
 #[map]
-pub(crate) static UNCLAIMED: LruHashMap<u64, u64> = LruHashMap::with_max_entries(65_536, 0);
+pub(crate) static UNCLAIMED: Array<cookies::Bucket> = Array::with_max_entries(cookies::BUCKETS, 0);
 
-/// Sockets whose connection ended in a softirq, by a reset or a timeout, while some process still held them, by cookie;
-/// the value says nothing. They leave when they are closed; of those that never are, the least recently used: about
-/// 5 MiB.
+/// Sockets whose connection ended in a softirq, by a reset or a timeout, while some process still held them. They leave
+/// when they are closed; those that never are, when newer ones take their places: 512 KiB.
 #[map]
-pub(crate) static HELD: LruHashMap<u64, u64> = LruHashMap::with_max_entries(65_536, 0);
+pub(crate) static HELD: Array<cookies::Bucket> = Array::with_max_entries(cookies::BUCKETS, 0);
+
+/// Where a set holds the sockets with this cookie; `None` in an object that needs no such set.
+#[inline(always)]
+pub(crate) fn sockets(set: &'static Array<cookies::Bucket>, cookie: u64) -> Option<&'static cookies::Bucket> {
+    set.get(cookies::bucket(cookie))
+}
+
+/// Where the requests with this cookie are; `None` in an object that needs none.
+#[inline(always)]
+pub(crate) fn requests(cookie: u64) -> Option<&'static request::Bucket> {
+    REQUESTS.get(request::bucket(cookie))
+}
 
 /// What became of a socket's time-wait socket, from its making to the socket's own end, which comes next.
 #[derive(Clone, Copy)]
@@ -78,7 +89,7 @@ pub(crate) static OFFSETS: Offsets = Offsets::NONE;
 /// What is on.
 #[unsafe(no_mangle)]
 pub(crate) static SETTINGS: Settings =
-    Settings { wake_mask: 0, half_open: 0, filtering: 0, cookie_helper: 0, task_btf: 0 };
+    Settings { wake_mask: 0, wake_bytes: 0, half_open: 0, filtering: 0, cookie_helper: 0, task_btf: 0 };
 
 /// What to let through.
 #[unsafe(no_mangle)]

@@ -1,9 +1,9 @@
 //! `struct sock_common`: what full sockets, half-open requests and time-wait sockets all begin with.
 
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
-use tcp_trace_common::address;
+use tcp_trace_common::address::{self, mapped};
 
-use super::{load, mapped, member};
+use super::{load, member};
 use crate::maps::global;
 
 /// A BTF-typed pointer to a socket of any kind.
@@ -27,8 +27,9 @@ impl Common {
     /// tracing program may ask for it: then it is the one that stands, 0 if nobody has asked yet.
     #[inline(always)]
     pub(crate) fn cookie(self) -> u64 {
-        if global!(SETTINGS.cookie_helper) == 0 {
-            return self.standing_cookie();
+        let standing = self.standing_cookie();
+        if global!(SETTINGS.cookie_helper) == 0 || standing != 0 {
+            return standing;
         }
         // SAFETY: `self` is a BTF-typed socket pointer.
         unsafe { bpf_get_socket_cookie(self.0.cast_mut().cast()) }

@@ -62,9 +62,3 @@ pub(crate) fn bytes(halves: [u64; 2]) -> [u8; 16] {
     // SAFETY: same size, any bit pattern is valid.
     unsafe { core::mem::transmute(halves) }
 }
-
-/// An IPv4 address (network order, as in memory) in v4-mapped form.
-#[inline(always)]
-pub(crate) fn mapped(v4: u32) -> [u64; 2] {
-    [0, u64::from(u32::from_ne_bytes([0, 0, 0xff, 0xff])) | (u64::from(v4) << 32)]
-}

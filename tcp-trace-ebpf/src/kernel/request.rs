@@ -2,12 +2,12 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use tcp_trace_common::{
-    address,
+    address::{self, mapped},
     event::{RequestChange, kind},
     state,
 };
 
-use super::{bytes, mapped, peek, peek_member};
+use super::{bytes, peek, peek_member};
 use crate::maps::global;
 
 /// The address of a half-open request. Not a typed pointer, because a timer's program has only the address of a member

@@ -8,7 +8,7 @@ use tcp_trace_common::event::socket_use;
 use crate::{
     emit,
     kernel::{Common, TcpSock},
-    maps::UNCLAIMED,
+    maps::{UNCLAIMED, sockets},
 };
 
 #[btf_tracepoint(function = "tcp_rcv_space_adjust")]
@@ -16,8 +16,7 @@ fn first_read(ctx: BtfTracePointContext) -> i32 {
     let sk: *const u8 = ctx.arg(0);
     // `set_state` has asked for the cookie of whatever is in the map, so that most reads end here.
     let cookie = Common::of(sk).standing_cookie();
-    // SAFETY: only whether there is an entry counts.
-    if cookie != 0 && unsafe { UNCLAIMED.get(cookie) }.is_some() {
+    if sockets(&UNCLAIMED, cookie).is_some_and(|bucket| bucket.has(cookie)) {
         claim(sk, cookie);
     }
     0
@@ -28,8 +27,8 @@ fn claim(sk: *const u8, cookie: u64) -> Option<()> {
     let tcp = TcpSock::from_sock(sk)?;
     // Some read on behalf of others, in a softirq: kernel TLS, socket maps.
     if tcp.owned() && emit::socket_use(socket_use::READ, tcp.common(), cookie) {
-        // Only a miss is an error here: another thread was as quick.
-        let _ = UNCLAIMED.remove(cookie);
+        // It is not in any more if another thread was as quick.
+        sockets(&UNCLAIMED, cookie)?.take(cookie);
     }
     Some(())
 }

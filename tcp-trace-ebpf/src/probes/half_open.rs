@@ -16,14 +16,11 @@ use aya_ebpf::{
 };
 
 use tcp_trace_common::{
-    address,
-    request::{Request, source},
+    address::{self, mapped},
+    request::{Details, Request, source},
 };
 
-use crate::{
-    kernel::{bytes, mapped},
-    maps::{REQUESTS, global},
-};
+use crate::maps::{global, requests};
 
 /// `TCPHDR_SYN` and `TCPHDR_ACK` (`include/net/tcp.h`).
 const TCP_FLAG_SYN: u32 = 0x02;
@@ -63,7 +60,7 @@ fn wants_cookie(op: u32) -> bool {
 }
 
 #[inline(always)]
-fn remember_socket(ctx: &SockOpsContext, source: u32) {
+fn remember_socket(ctx: &SockOpsContext, source: u16) {
     let ops = ctx.ops;
     // SAFETY: the helper takes the sock_ops context; the rest are plain context loads.
     unsafe {
@@ -77,29 +74,17 @@ fn remember_socket(ctx: &SockOpsContext, source: u32) {
         // The peer's port is in network order, in the upper half; the local one is a number.
         let peer_port = u32::from_be((*ops).remote_port) as u16;
         let local_port = (*ops).local_port as u16;
-        remember(cookie, source, family, (bytes(local_addr), local_port), (bytes(peer_addr), peer_port));
+        remember(cookie, Details { local_addr, peer_addr, local_port, peer_port, family, source });
     }
 }
 
 /// Notes that a request begins now.
 #[inline(always)]
-pub(super) fn remember(cookie: u64, source: u32, family: u16, local: ([u8; 16], u16), peer: ([u8; 16], u16)) {
-    let request = Request {
-        cookie,
+pub(super) fn remember(cookie: u64, details: Details) {
+    if let Some(bucket) = requests(cookie) {
         // SAFETY: takes nothing.
-        queued_ns: unsafe { bpf_ktime_get_ns() },
-        local_addr: local.0,
-        peer_addr: peer.0,
-        local_port: local.1,
-        peer_port: peer.1,
-        family,
-        reserved: 0,
-        source,
-        reserved2: 0,
-    };
-    // Insertion into an LRU map fails only when another CPU holds the last free node for the moment; the
-    // handshake's duration is unknown then, and reported so.
-    let _ = REQUESTS.insert(cookie, request, 0);
+        bucket.put(&Request { cookie, queued_ns: unsafe { bpf_ktime_get_ns() }, details });
+    }
 }
 
 /// An IPv6 address, loaded in words: the verifier allows no wider load from this context.

@@ -5,7 +5,11 @@
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tcp_trace_common::event::socket_use;
 
-use crate::{emit, kernel::TcpSock, maps::HELD};
+use crate::{
+    emit,
+    kernel::TcpSock,
+    maps::{HELD, sockets},
+};
 
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 fn last_close(ctx: BtfTracePointContext) -> i32 {
@@ -23,10 +27,8 @@ fn last_close(ctx: BtfTracePointContext) -> i32 {
 fn tell(tcp: TcpSock) -> Option<()> {
     let sk = tcp.common();
     let cookie = sk.standing_cookie();
-    // SAFETY: only whether there is an entry counts.
-    unsafe { HELD.get(cookie) }?;
-    // Only a miss is an error here.
-    let _ = HELD.remove(cookie);
-    emit::socket_use(socket_use::CLOSE, sk, cookie);
+    if sockets(&HELD, cookie)?.take(cookie) {
+        emit::socket_use(socket_use::CLOSE, sk, cookie);
+    }
     Some(())
 }

@@ -4,20 +4,24 @@
 //!
 //! `set_state_nested.rs` is this program once more, for the transitions at which the kernel skips this one.
 
-use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{
+    helpers::bpf_ktime_get_ns, macros::btf_tracepoint, maps::Array, programs::BtfTracePointContext,
+};
 use aya_log_ebpf::debug;
 use tcp_trace_common::{
-    event::{StateChange, flags, kind},
+    cookies,
+    event::{flags, kind},
     filter::Subject,
     nesting::live,
-    request::{Request, source},
+    packed::{self, Addresses, Head, PackedChange, Parts, Rest, Then, User},
+    request::source,
     state,
 };
 
 use crate::{
-    emit::{self, Transition},
+    emit::{self, Cpu},
     kernel::{Task, TcpSock, bytes},
-    maps::{HELD, REQUESTS, TIME_WAITS, TimeWait, UNCLAIMED, global},
+    maps::{HELD, TIME_WAITS, TimeWait, UNCLAIMED, global, requests, sockets},
 };
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -25,18 +29,21 @@ fn set_state(ctx: BtfTracePointContext) -> i32 {
     let sk: *const u8 = ctx.arg(0);
     let old: u32 = ctx.arg(1);
     let new: u32 = ctx.arg(2);
-    if let Some(tcp) = TcpSock::from_sock(sk)
-        && emit::take(sk as u64, old as u8, new as u8)
+    let live = emit::live();
+    if live != 0
+        && let Some(tcp) = TcpSock::from_sock(sk)
+        && let Some(cpu) = Cpu::this()
     {
-        record(&ctx, tcp, old as u8, new as u8);
+        cpu.take(sk as u64, old as u8, new as u8);
+        record(&ctx, cpu, live, tcp, old as u8, new as u8);
     }
     0
 }
 
-/// Counts and emits a transition.
+/// Counts and emits a transition; `live` has the bits of [`live`].
 #[inline(always)]
-pub(super) fn record(ctx: &BtfTracePointContext, tcp: TcpSock, old: u8, new: u8) -> Option<()> {
-    let transition = Transition::seen(old, new)?;
+pub(super) fn record(ctx: &BtfTracePointContext, cpu: Cpu, live: u64, tcp: TcpSock, old: u8, new: u8) {
+    let transition = cpu.see(old, new);
     let sk = tcp.common();
     let family = sk.family();
     let (local_addr, peer_addr) = sk.addresses(family);
@@ -45,7 +52,7 @@ pub(super) fn record(ctx: &BtfTracePointContext, tcp: TcpSock, old: u8, new: u8)
     let cookie = sk.cookie();
     // Before the filter and the buffer can fail, so that no entry outlives what it is for.
     let (request_ns, request_flags) = take_request(cookie, old, new);
-    let time_wait = take_time_wait(sk.address(), cookie, old, new);
+    let time_wait = take_time_wait(live, sk.address(), cookie, old, new);
     debug!(ctx, "set_state {} -> {} ports {} {}", old, new, local_port, peer_port);
     if global!(SETTINGS.filtering) != 0 {
         let (local_addr, peer_addr) = (bytes(local_addr), bytes(peer_addr));
@@ -63,60 +70,79 @@ pub(super) fn record(ctx: &BtfTracePointContext, tcp: TcpSock, old: u8, new: u8)
             pid: 0,
         };
         if !transition.wanted(&subject) {
-            return None;
+            return;
         }
     }
     let has_file = tcp.has_file();
-    note_unclaimed(cookie, old, new, has_file);
-    note_held(cookie, new, has_file, tcp);
-    let mut entry = transition.reserve()?;
-    let event = entry.as_mut_ptr();
-    // SAFETY: `event` points to a reserved record of this type; the stores below fill every byte of it.
-    unsafe {
-        (*event).kind = kind::STATE_CHANGE;
-        (*event).old = old;
-        (*event).new = new;
-        (*event).time_ns = bpf_ktime_get_ns();
-        (*event).cookie = cookie;
-        (*event).skaddr = sk.address();
-        (*event).cgroup_id = cgroup_id;
-        (&raw mut (*event).local_addr).cast::<[u64; 2]>().write(local_addr);
-        (&raw mut (*event).peer_addr).cast::<[u64; 2]>().write(peer_addr);
-        (*event).local_port = local_port;
-        (*event).peer_port = peer_port;
-        (*event).family = family;
-        (*event).netns = netns;
-        (*event).reserved = 0;
-        (*event).request_ns = request_ns;
-        (*event).flags = flags::HAS_SOCK
-            | if has_file { 0 } else { flags::NO_FILE }
-            | socket_flags(tcp)
-            | time_wait
-            | tcp_fields(event, tcp)
-            | byte_counts(event, tcp, old, new)
-            | request_flags
-            | task(event, tcp);
+    note_unclaimed(live, cookie, old, new, has_file);
+    note_held(live, cookie, new, has_file, tcp);
+    let (user, task) = user(tcp);
+    let (rest, rest_flags) = rest(tcp, old, new, request_ns, (cgroup_id >> 32) as u32);
+    let addresses = Addresses { local: local_addr, peer: peer_addr };
+    let bits = flags::HAS_SOCK
+        | if has_file { 0 } else { flags::NO_FILE }
+        | socket_flags(tcp)
+        | time_wait
+        | request_flags
+        | task
+        | rest_flags
+        | packed::address_flags(family, &addresses);
+    let head = Head {
+        kind: kind::PACKED_CHANGE,
+        old,
+        new,
+        flags: bits,
+        // SAFETY: takes nothing.
+        time_ns: unsafe { bpf_ktime_get_ns() },
+        cookie,
+        skaddr: sk.address(),
+        cgroup_low: cgroup_id as u32,
+        netns,
+        local_v4: packed::short(local_addr),
+        peer_v4: packed::short(peer_addr),
+        local_port,
+        peer_port,
+        srtt_us: tcp.srtt_us(),
+    };
+    // Each branch with a size of its own, because the verifier wants constants.
+    match Parts::of(bits) {
+        Parts::Head => transition.output(head),
+        Parts::User => transition.output(Then(head, user)),
+        Parts::Rest => transition.output(Then(Then(head, user), rest)),
+        Parts::All => transition.output(PackedChange { head, user, rest, addresses }),
     }
-    transition.submit(entry);
-    Some(())
 }
 
-/// Fills how the connection fares.
+/// How the connection fares and, at its end, what it has carried; and the flags that say so.
 #[inline(always)]
-unsafe fn tcp_fields(event: *mut StateChange, tcp: TcpSock) -> u32 {
+fn rest(tcp: TcpSock, old: u8, new: u8, request_ns: u64, cgroup_high: u32) -> (Rest, u32) {
+    let ends = new == state::CLOSE && old != state::LISTEN;
+    let (unread, (bytes_received, bytes_acked)) =
+        if ends { (tcp.unread(), tcp.bytes()) } else { (0, (0, 0)) };
     let (has_rto, (total_rto, total_rto_time_ms)) = match tcp.total_rto() {
-        Some(values) => (flags::HAS_RTO, values),
+        Some(rto) => (flags::HAS_RTO, rto),
         None => (0, (0, 0)),
     };
-    // SAFETY: the caller's reserved record.
-    unsafe {
-        (*event).sk_err = tcp.error();
-        (*event).srtt_us = tcp.srtt_us();
-        (*event).total_retrans = tcp.total_retrans();
-        (*event).total_rto = total_rto;
-        (*event).total_rto_time_ms = total_rto_time_ms;
-    }
-    flags::HAS_TCP | has_rto
+    let (sk_err, total_retrans) = (tcp.error(), tcp.total_retrans());
+    let trouble = total_retrans | u32::from(sk_err) | u32::from(total_rto) | total_rto_time_ms;
+    let says_something = ends || request_ns != 0 || trouble | cgroup_high != 0;
+    let bits = flags::HAS_TCP
+        | has_rto
+        | if ends { flags::HAS_BYTES } else { 0 }
+        | if says_something { flags::REST } else { 0 };
+    let rest = Rest {
+        request_ns,
+        bytes_received,
+        bytes_acked,
+        unread,
+        total_retrans,
+        total_rto_time_ms,
+        total_rto,
+        sk_err,
+        cgroup_high,
+        reserved: 0,
+    };
+    (rest, bits)
 }
 
 /// What `sk_flags` tells.
@@ -130,26 +156,12 @@ fn socket_flags(tcp: TcpSock) -> u32 {
     done | linger_zero
 }
 
-/// Fills what a connection has carried, at its end.
-#[inline(always)]
-unsafe fn byte_counts(event: *mut StateChange, tcp: TcpSock, old: u8, new: u8) -> u32 {
-    let ends = new == state::CLOSE && old != state::LISTEN;
-    let (unread, (received, acked)) = if ends { (tcp.unread(), tcp.bytes()) } else { (0, (0, 0)) };
-    // SAFETY: the caller's reserved record.
-    unsafe {
-        (*event).unread = unread;
-        (*event).bytes_received = received;
-        (*event).bytes_acked = acked;
-    }
-    if ends { flags::HAS_BYTES } else { 0 }
-}
-
 /// What `time_wait` has noted of this very socket. Without a note nothing is known: the kernel may have skipped that
 /// program, because it was running on that CPU already.
 #[inline(always)]
-fn take_time_wait(skaddr: u64, cookie: u64, old: u8, new: u8) -> u32 {
+fn take_time_wait(live: u64, skaddr: u64, cookie: u64, old: u8, new: u8) -> u32 {
     let may_have = new == state::CLOSE && (old == state::FIN_WAIT2 || old == state::CLOSING);
-    if !may_have || !emit::is_on(live::TIME_WAIT) {
+    if !may_have || live & live::TIME_WAIT == 0 {
         return 0;
     }
     // SAFETY: copied at once. Nothing else writes this socket's entry: it is between two lines of `tcp_time_wait`.
@@ -173,68 +185,62 @@ fn take_time_wait(skaddr: u64, cookie: u64, old: u8, new: u8) -> u32 {
 
 /// Remembers a new server connection, so that `first_read` will know it.
 #[inline(always)]
-fn note_unclaimed(cookie: u64, old: u8, new: u8, has_file: bool) {
+fn note_unclaimed(live: u64, cookie: u64, old: u8, new: u8, has_file: bool) {
     // One with a file is not to be accepted: it was opened by both sides at the same time.
-    if old == state::SYN_RECV && new == state::ESTABLISHED && !has_file && emit::is_on(live::CLAIMS) {
-        // A failure means that its owner is looked up later.
-        let _ = UNCLAIMED.insert(cookie, 0, 0);
+    if old == state::SYN_RECV && new == state::ESTABLISHED && !has_file && live & live::CLAIMS != 0 {
+        put(&UNCLAIMED, cookie);
     }
 }
 
 /// Remembers a socket that somebody will still have to close, so that `last_close` will tell who.
 #[inline(always)]
-fn note_held(cookie: u64, new: u8, has_file: bool, tcp: TcpSock) {
-    if new == state::CLOSE && has_file && !tcp.owned() && emit::is_on(live::LAST_CLOSE) {
-        // A failure means that its owner is who it was known to be before.
-        let _ = HELD.insert(cookie, 0, 0);
+fn note_held(live: u64, cookie: u64, new: u8, has_file: bool, tcp: TcpSock) {
+    if new == state::CLOSE && has_file && !tcp.owned() && live & live::LAST_CLOSE != 0 {
+        put(&HELD, cookie);
+    }
+}
+
+#[inline(always)]
+fn put(set: &'static Array<cookies::Bucket>, cookie: u64) {
+    if let Some(bucket) = sockets(set, cookie) {
+        bucket.put(cookie);
     }
 }
 
 /// When the request that a passive handshake began with was queued, and the flags that say so; both 0 if that is not
-/// known. (Not an `Option`: without a request its value would be left on the stack as it is, which the verifier of
-/// 5.10 does not let be copied.)
+/// known.
 #[inline(always)]
 fn take_request(cookie: u64, old: u8, new: u8) -> (u64, u32) {
     if global!(SETTINGS.half_open) == 0 || old != state::SYN_RECV || new == state::SYN_RECV {
         return (0, 0);
     }
-    // SAFETY: the entry is copied at once, and the copy's own key tells whether it is still this socket's.
-    let Some(Request { cookie: key, queued_ns, source: seen_by, .. }) =
-        unsafe { REQUESTS.get(cookie) }.copied()
-    else {
-        return (0, 0);
-    };
-    if key != cookie {
-        return (0, 0);
-    }
-    // Only a miss is an error here, and a miss is what is wanted.
-    let _ = REQUESTS.remove(cookie);
-    let special = match seen_by {
+    let Some(request) = requests(cookie).and_then(|bucket| bucket.take(cookie)) else { return (0, 0) };
+    let special = match request.details.source {
         source::FAST_OPEN => flags::FAST_OPEN,
         source::FENTRY => flags::REQUEST_BY_FENTRY,
         _ => 0,
     };
-    (queued_ns, flags::HAS_REQUEST | special)
+    (request.queued_ns, flags::HAS_REQUEST | special)
 }
 
-/// Fills the task, if it is the socket's user.
+/// The current task, if it is the socket's user, and the flag that says so.
 #[inline(always)]
-unsafe fn task(event: *mut StateChange, tcp: TcpSock) -> u32 {
+fn user(tcp: TcpSock) -> (User, u32) {
+    const NOBODY: User = User { process_start_ns: 0, tgid: 0, tid: 0, comm: [0; 2] };
+    if !tcp.owned() {
+        return (NOBODY, 0);
+    }
     let current = Task::current();
     // A kernel thread holds the lock for somebody else: MPTCP, NFS.
-    let owned = tcp.owned() && !current.is_kernel_thread();
-    let (mut tgid, mut tid, mut start, mut comm) = (0, 0, 0, [0; 2]);
-    if owned {
-        let leader = current.group_leader();
-        (tgid, tid) = (current.tgid(), current.tid());
-        (start, comm) = (leader.start_ns(), leader.comm());
+    if current.is_kernel_thread() {
+        return (NOBODY, 0);
     }
-    // SAFETY: the caller's reserved record.
-    unsafe {
-        (*event).tgid = tgid;
-        (*event).tid = tid;
-        (*event).process_start_ns = start;
-        (&raw mut (*event).comm).cast::<[u64; 2]>().write_unaligned(comm);
-    }
-    if owned { flags::TASK } else { 0 }
+    let leader = current.group_leader();
+    let user = User {
+        process_start_ns: leader.start_ns(),
+        tgid: current.tgid(),
+        tid: current.tid(),
+        comm: leader.comm(),
+    };
+    (user, flags::TASK)
 }

@@ -10,17 +10,14 @@ use aya_ebpf::{
     programs::TracePointContext,
 };
 use tcp_trace_common::{
-    address,
-    event::{flags, kind},
+    address::{self, mapped},
+    event::{StateChange, flags, kind},
     filter::Subject,
     state,
 };
+use zerocopy::FromZeros;
 
-use crate::{
-    emit::Transition,
-    kernel::{bytes, mapped},
-    maps::global,
-};
+use crate::{emit::Cpu, kernel::bytes, maps::global};
 
 /// `IPPROTO_TCP`; 132 (SCTP) and 262 (MPTCP) fire the same tracepoint.
 const IPPROTO_TCP: u16 = 6;
@@ -58,7 +55,7 @@ fn emit(record: *const Record) -> Option<()> {
     // SAFETY: as in the caller; the verifier checks each load against the record's size.
     let (old, new, family) =
         unsafe { ((*record).oldstate as u8, (*record).newstate as u8, (*record).family) };
-    let transition = Transition::seen(old, new)?;
+    let transition = Cpu::this()?.see(old, new);
     // SAFETY: as above.
     let (sport, peer_port) = unsafe { ((*record).sport, (*record).dport) };
     // At `CLOSE → SYN_SENT` it may be that of an earlier, refused `connect()`: the socket keeps it for show.
@@ -82,33 +79,28 @@ fn emit(record: *const Record) -> Option<()> {
             return None;
         }
     }
-    let mut entry = transition.reserve()?;
-    let event = entry.as_mut_ptr();
-    // SAFETY: `event` points to a reserved record of this type; the stores fill every byte of it.
-    unsafe {
-        event.write_bytes(0, 1);
-        (*event).kind = kind::STATE_CHANGE;
-        (*event).old = old;
-        (*event).new = new;
-        (*event).time_ns = bpf_ktime_get_ns();
-        (*event).skaddr = (*record).skaddr;
-        (&raw mut (*event).local_addr).cast::<[u64; 2]>().write(local_addr);
-        (&raw mut (*event).peer_addr).cast::<[u64; 2]>().write(peer_addr);
-        (*event).local_port = local_port;
-        (*event).peer_port = peer_port;
-        (*event).family = family;
-        if born_in_own_call(old, new) {
-            let pid_tgid = bpf_get_current_pid_tgid();
-            let (tgid, tid) = ((pid_tgid >> 32) as u32, pid_tgid as u32);
-            (*event).tgid = tgid;
-            (*event).tid = tid;
-            (*event).flags = flags::TASK | if tgid == tid { 0 } else { flags::THREAD_COMM };
-            if let Ok(comm) = bpf_get_current_comm() {
-                (*event).comm = comm;
-            }
+    let mut event: StateChange = FromZeros::new_zeroed();
+    event.kind = kind::STATE_CHANGE;
+    event.old = old;
+    event.new = new;
+    // SAFETY: takes nothing.
+    event.time_ns = unsafe { bpf_ktime_get_ns() };
+    // SAFETY: as above.
+    event.skaddr = unsafe { (*record).skaddr };
+    event.local_addr = bytes(local_addr);
+    event.peer_addr = bytes(peer_addr);
+    event.local_port = local_port;
+    event.peer_port = peer_port;
+    event.family = family;
+    if born_in_own_call(old, new) {
+        let pid_tgid = bpf_get_current_pid_tgid();
+        (event.tgid, event.tid) = ((pid_tgid >> 32) as u32, pid_tgid as u32);
+        event.flags = flags::TASK | if event.tgid == event.tid { 0 } else { flags::THREAD_COMM };
+        if let Ok(comm) = bpf_get_current_comm() {
+            event.comm = comm;
         }
     }
-    transition.submit(entry);
+    transition.output(event);
     Some(())
 }
 

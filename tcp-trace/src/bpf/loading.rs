@@ -4,8 +4,8 @@ use anyhow::anyhow;
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned, programs::BtfTracePoint, util::nr_cpus};
 use tcp_trace_common::{
     config::{Offsets, Settings},
-    event::StateChange,
     filter::Filter,
+    packed::PackedChange,
 };
 use zerocopy::IntoBytes as _;
 
@@ -29,9 +29,11 @@ pub(super) struct Ground {
 }
 
 impl Ground {
-    fn settings(self, wake_mask: u64, filtering: bool) -> Settings {
+    fn settings(self, buffer_bytes: u32, filtering: bool) -> Settings {
         Settings {
-            wake_mask,
+            wake_mask: wake_mask(buffer_bytes),
+            // The reader comes by itself in time, unless the rate is beyond all that a buffer of this size is for.
+            wake_bytes: u64::from(buffer_bytes) / 4,
             half_open: self.half_open.into(),
             filtering: filtering.into(),
             cookie_helper: self.helpers.into(),
@@ -42,7 +44,7 @@ impl Ground {
 
 /// Creates the maps, with the globals set.
 pub(super) fn load(options: &Options, ground: Ground, btf: Option<&Btf>) -> anyhow::Result<Ebpf> {
-    let settings = ground.settings(wake_mask(options.buffer_bytes), options.filter != Filter::NONE);
+    let settings = ground.settings(options.buffer_bytes, options.filter != Filter::NONE);
     let log_level = if options.debug { aya_log::Level::Debug as u8 } else { 0 };
     EbpfLoader::new()
         .btf(btf)
@@ -102,7 +104,7 @@ pub(super) fn load_small(ground: Ground, btf: &Btf) -> anyhow::Result<Ebpf> {
     for map in ["REQUESTS", "UNCLAIMED", "HELD", "TIME_WAITS"] {
         loader.map_max_entries(map, 1);
     }
-    let settings = ground.settings(0, false);
+    let settings = ground.settings(4096, false);
     loader
         .btf(Some(btf))
         .map_max_entries("EVENTS", 4096)
@@ -111,12 +113,14 @@ pub(super) fn load_small(ground: Ground, btf: &Btf) -> anyhow::Result<Ebpf> {
     Ok(loader.load(OBJECT)?)
 }
 
-/// Wakes the reader when the CPUs together may have filled a quarter of the buffer.
+/// How often to look at the buffer's filling: all CPUs together at least four times while it is filled.
 fn wake_mask(buffer_bytes: u32) -> u64 {
     const RECORD_HEADER: usize = 8;
-    let records = buffer_bytes as usize / (size_of::<StateChange>() + RECORD_HEADER);
+    /// Seldom enough to cost nothing.
+    const SELDOM: usize = 256;
+    let records = buffer_bytes as usize / (size_of::<PackedChange>() + RECORD_HEADER);
     let cpus = nr_cpus().unwrap_or(1).max(1);
-    let every = (records / 4 / cpus).max(1);
+    let every = (records / 4 / cpus).clamp(1, SELDOM);
     // The largest power of two that is not larger.
     (1_u64 << every.ilog2()) - 1
 }

@@ -12,16 +12,15 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use aya::{
     Btf, Ebpf,
-    maps::{MapData, PerCpuArray, PerCpuValues, RingBuf},
+    maps::{Array, MapData, PerCpuArray, RingBuf},
     programs::{BtfTracePoint, TracePoint},
-    util::nr_cpus,
 };
 use aya_log::EbpfLogger;
 use tcp_trace_common::{
     config::{MISSING, Offsets},
-    counters::Counters,
+    counters::{Counters, PerCpu},
     filter::Filter,
-    nesting::{Taken, live},
+    nesting::live,
 };
 use tcp_trace_core::{
     session::{Attach, Degradation},
@@ -102,12 +101,12 @@ pub(super) type Link = Box<dyn std::any::Any + Send>;
 /// The kernel's counters.
 #[expect(missing_debug_implementations, reason = "the map has none")]
 pub struct Counts {
-    map: PerCpuArray<MapData, [u64; COUNTER_WORDS]>,
+    map: PerCpuArray<MapData, [u64; PER_CPU_WORDS]>,
     /// `/proc/self/fdinfo` of the main program.
     fdinfo: String,
 }
 
-const COUNTER_WORDS: usize = size_of::<Counters>() / 8;
+const PER_CPU_WORDS: usize = size_of::<PerCpu>() / 8;
 
 /// Loads and attaches.
 ///
@@ -154,9 +153,9 @@ impl Counts {
     pub fn read(&self) -> anyhow::Result<Counters> {
         let mut sum = Counters::ZERO;
         for cpu in self.map.get(&0, 0).context("reading the kernel's counters")?.iter() {
-            let counters = Counters::ref_from_bytes(cpu.as_bytes())
+            let cpu = PerCpu::ref_from_bytes(cpu.as_bytes())
                 .map_err(|_size| anyhow!("the kernel's counters have an unexpected size"))?;
-            sum.add(counters);
+            sum.add(&cpu.counters);
         }
         Ok(sum)
     }
@@ -249,13 +248,10 @@ fn attach_main(object: &mut Ebpf, name: &str) -> anyhow::Result<(Link, i32)> {
     Ok((Box::new(program.take_link(link)?), program.fd()?.as_fd().as_raw_fd()))
 }
 
-/// Lets both programs begin, on all CPUs, with these bits of [`live`].
+/// Lets both programs begin, with these bits of [`live`].
 fn go_live(object: &mut Ebpf, live: u64) -> anyhow::Result<()> {
-    let map = object.take_map("TAKEN").context("the eBPF object has no map TAKEN")?;
-    let mut taken: PerCpuArray<_, [u64; size_of::<Taken>() / 8]> = PerCpuArray::try_from(map)?;
-    let live = zerocopy::transmute!(Taken { live, ..Taken::default() });
-    let cpus = nr_cpus().map_err(|(file, error)| anyhow!("{file}: {error}"))?;
-    taken.set(0, PerCpuValues::try_from(vec![live; cpus])?, 0).context("starting the programs")
+    let map = object.take_map("LIVE").context("the eBPF object has no map LIVE")?;
+    Array::try_from(map)?.set(0, live, 0).context("starting the programs")
 }
 
 /// The main hook as a perf tracepoint; `reason` is why `tp_btf` was not to be had, if it was tried.
@@ -321,7 +317,7 @@ fn finish(
         object.take_map(name).ok_or_else(|| anyhow!("the eBPF object has no map {name}"))
     };
     let ring = RingBuf::try_from(take(&mut object, "EVENTS")?)?;
-    let map = PerCpuArray::try_from(take(&mut object, "COUNTERS")?)?;
+    let map = PerCpuArray::try_from(take(&mut object, "CPUS")?)?;
     let log = if options.debug { Some(EbpfLogger::init(&mut object)?) } else { None };
     let watched = half_open || programs.iter().any(|name| name == "request_queued");
     let requests = watched.then(|| take(&mut object, "REQUESTS")).transpose()?;
