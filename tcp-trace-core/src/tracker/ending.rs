@@ -15,6 +15,9 @@ impl Tracker {
             survey.closed(key);
         }
         let Some(mut connection) = self.table.remove(&key) else { return };
+        if event.old == TcpState::Listen {
+            self.listener_gone(&connection);
+        }
         let life = connection.life.take().filter(|_| event.old != TcpState::Listen);
         let obituary = life.map(|life| Obituary {
             container: step.change.container.clone(),

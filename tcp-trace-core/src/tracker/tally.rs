@@ -1,5 +1,7 @@
 //! The counts of one window.
 
+mod aggregate;
+
 use std::{collections::BTreeMap, net::IpAddr};
 
 use rustc_hash::FxHashMap;
@@ -33,6 +35,8 @@ pub(super) struct Tally {
     pub(super) processes: FxHashMap<Option<ProcessId>, ProcessTally>,
     /// Transitions of processes that the table had no room for.
     pub(super) omitted: u64,
+    /// Aggregated transitions of unknown owners, by cgroup.
+    pub(super) cgroups: FxHashMap<u64, u64>,
     pub(super) time_wait: u64,
     pub(super) orphaned: u64,
 }
@@ -76,6 +80,8 @@ pub(super) struct ProcessTally {
     pub(super) comm: Option<Comm>,
     pub(super) transitions: BTreeMap<u8, u64>,
     pub(super) time_wait: u64,
+    /// Of its transitions, those of aggregated sockets that are only inferred to be its own.
+    pub(super) inferred: u64,
 }
 
 impl Tally {
@@ -89,6 +95,7 @@ impl Tally {
             connects: FxHashMap::default(),
             processes: FxHashMap::default(),
             omitted: 0,
+            cgroups: FxHashMap::default(),
             time_wait: 0,
             orphaned: 0,
         }
@@ -113,7 +120,7 @@ impl Tally {
             }
             row.ended(change.peer.address, Outcome::Completed);
             self.handshakes.add(*handshake);
-            self.count_source(*handshake);
+            self.count_source(*handshake, 1);
         }
         if let Some(attempt) = attempt {
             bounded(&mut self.connects, change.peer, self.max_rows).add(*attempt);
@@ -181,7 +188,7 @@ impl Tally {
         Some(process)
     }
 
-    fn count_source(&mut self, handshake: Handshake) {
+    fn count_source(&mut self, handshake: Handshake, count: u64) {
         let Handshake::Known { source, .. } = handshake else { return };
         let HalfOpenSources { sock_ops, fentry, fast_open, synack, srtt, rto } = &mut self.sources;
         *match source {
@@ -191,7 +198,7 @@ impl Tally {
             DurationSource::SynAck => synack,
             DurationSource::Srtt => srtt,
             DurationSource::Rto => rto,
-        } += 1;
+        } += count;
     }
 }
 

@@ -7,9 +7,10 @@ use tcp_trace_common::{
     filter::Filter,
     packed::PackedChange,
 };
+use tcp_trace_core::mode::Mode;
 use zerocopy::IntoBytes as _;
 
-use super::{Options, layout, optional};
+use super::{ModeChoice, Options, layout, optional};
 use crate::host;
 
 /// The compiled eBPF object; empty in a build that was told to do without.
@@ -46,7 +47,11 @@ impl Ground {
 pub(super) fn load(options: &Options, ground: Ground, btf: Option<&Btf>) -> anyhow::Result<Ebpf> {
     let settings = ground.settings(options.buffer_bytes, options.filter != Filter::NONE);
     let log_level = if options.debug { aya_log::Level::Debug as u8 } else { 0 };
-    EbpfLoader::new()
+    let mut loader = EbpfLoader::new();
+    if options.mode == ModeChoice::Only(Mode::Stream) {
+        loader.map_max_entries("AGGREGATES", 1).map_max_entries("SINCE", 1);
+    }
+    loader
         .btf(btf)
         .map_max_entries("EVENTS", options.buffer_bytes)
         .override_global("OFFSETS", ground.offsets.as_bytes(), true)
@@ -101,7 +106,7 @@ fn load_main_program(object: &mut Ebpf, name: &str, btf: &Btf) -> Result<(), Not
 /// The object for a program that needs none of its maps: they are made as small as can be.
 pub(super) fn load_small(ground: Ground, btf: &Btf) -> anyhow::Result<Ebpf> {
     let mut loader = EbpfLoader::new();
-    for map in ["REQUESTS", "UNCLAIMED", "HELD", "TIME_WAITS"] {
+    for map in ["REQUESTS", "UNCLAIMED", "HELD", "TIME_WAITS", "AGGREGATES", "SINCE"] {
         loader.map_max_entries(map, 1);
     }
     let settings = ground.settings(4096, false);
