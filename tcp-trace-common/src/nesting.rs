@@ -48,6 +48,8 @@ pub mod live {
     /// Which of two generations of rows is being filled. After a grace period nobody writes into the other one any more,
     /// and it can be taken out without losing a count.
     pub const ODD_ROWS: u64 = 1 << 5;
+    /// Transitions are counted, and nothing else is done.
+    pub const COUNT: u64 = 1 << 6;
 }
 
 /// One CPU's transitions under way.

@@ -13,6 +13,8 @@ pub enum Mode {
     Stream,
     /// Counted in the kernel; of single ones only what live tables need.
     Aggregate,
+    /// Counted in the kernel, by kind and by nothing else.
+    Count,
 }
 
 /// Why a mode began.
@@ -128,6 +130,7 @@ impl Rule {
                 self.resumed = Some(now.time);
                 (Mode::Stream, Reason::Calm)
             }
+            Mode::Count => return None,
         };
         self.mode = mode;
         Some(ModeChange { time: now.time, mode, reason })

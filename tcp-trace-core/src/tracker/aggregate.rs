@@ -42,7 +42,7 @@ impl Modes {
             self.over.push((self.now, change.time));
         }
         self.now = change;
-        self.blurred |= change.mode == Mode::Aggregate;
+        self.blurred |= change.mode != Mode::Stream;
     }
 
     /// The modes of the window from `start` to `end`.
@@ -69,7 +69,7 @@ impl Modes {
 
     /// Everything was looked at.
     pub(super) fn surveyed(&mut self) {
-        self.blurred = self.now.mode == Mode::Aggregate;
+        self.blurred = self.now.mode != Mode::Stream;
     }
 
     /// A listener is closed.

@@ -66,13 +66,17 @@ struct Shown {
 #[inline(always)]
 pub(super) fn record(ctx: &BtfTracePointContext, cpu: Cpu, live: u64, tcp: TcpSock, old: u8, new: u8) {
     let transition = cpu.see(old, new);
+    let counting = live & live::COUNT != 0;
+    if counting && global!(SETTINGS.filtering) == 0 {
+        return;
+    }
     let shown = look(live, tcp, old, new);
     let Shown { old, new, local_port, peer_port, cookie, .. } = shown;
     debug!(ctx, "set_state {} -> {} ports {} {}", old, new, local_port, peer_port);
     let mut verdict = Verdict::Accept;
     if global!(SETTINGS.filtering) != 0 {
         verdict = judge(transition, &shown);
-        if verdict == Verdict::Reject {
+        if verdict == Verdict::Reject || counting {
             return;
         }
     }

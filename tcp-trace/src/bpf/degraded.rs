@@ -40,6 +40,17 @@ pub(super) fn no_half_open(reason: &str) -> Degradation {
     }
 }
 
+/// Transitions are only counted.
+pub(super) fn only_counts() -> Degradation {
+    Degradation {
+        feature: "attribution".into(),
+        reason: "--mode count; so durations, handshakes, connects and whose transitions they were are not known, and \
+                 sockets are those that a survey shows"
+            .into(),
+        remedy: Some("--mode auto".into()),
+    }
+}
+
 /// Sockets have no cookie unless somebody asks, and nobody does.
 pub(super) fn no_cookies(reason: &str) -> Degradation {
     Degradation {

@@ -33,7 +33,7 @@ use zerocopy::{FromBytes as _, IntoBytes as _};
 use super::{
     aggregation::Aggregation,
     cgroup,
-    degraded::{no_aggregation, no_cookies, no_half_open, no_holders, no_processes, no_tp_btf},
+    degraded::{no_aggregation, no_cookies, no_half_open, no_holders, no_processes, no_tp_btf, only_counts},
     fill::Fill,
     holders::Holders,
     loading::{Ground, KERNEL_BTF, Loader, MAIN, OBJECT, load, load_failure, load_main, program, read_btf},
@@ -123,6 +123,8 @@ pub struct Counts {
     map: PerCpuArray<MapData, [u64; PER_CPU_WORDS]>,
     /// `/proc/self/fdinfo` of the main program.
     fdinfo: String,
+    /// Whether all that is seen and wanted is counted, and nothing else becomes of it.
+    counting: bool,
 }
 
 const PER_CPU_WORDS: usize = size_of::<PerCpu>() / 8;
@@ -176,6 +178,11 @@ impl Counts {
                 .map_err(|_size| anyhow!("the kernel's counters have an unexpected size"))?;
             sum.add(&cpu.counters);
         }
+        if self.counting {
+            for (index, counted) in sum.unaggregated.iter_mut().enumerate() {
+                *counted = sum.seen[index].saturating_sub(sum.filtered[index]);
+            }
+        }
         Ok(sum)
     }
 
@@ -219,6 +226,9 @@ fn attach_tp_btf(options: &Options) -> anyhow::Result<Attached> {
         return Err(anyhow!("--cgroup needs a kernel with CONFIG_SOCK_CGROUP_DATA"));
     }
     let (mut object, ground) = load_main(loader, options, offsets, &btf)?;
+    if options.mode == ModeChoice::Only(Mode::Count) {
+        return attach_counting(object, options, Holders::open());
+    }
     let mut degradations = Vec::new();
     let mut links: Vec<Link> = Vec::new();
     let no_cgroup = match cgroup::attach(&mut object, ground.helpers) {
@@ -262,6 +272,28 @@ fn attach_tp_btf(options: &Options) -> anyhow::Result<Attached> {
     finish(object, options, hook, holders, degradations)
 }
 
+/// The main programs alone, to count and to do nothing else.
+fn attach_counting(
+    mut object: Ebpf,
+    options: &Options,
+    holders: anyhow::Result<Holders>,
+) -> anyhow::Result<Attached> {
+    let started = host::monotonic();
+    let (first, program_fd) = attach_main(&mut object, MAIN[0])?;
+    let (second, _) = attach_main(&mut object, MAIN[1])?;
+    let aggregation = go_live(&mut object, live::BOTH | live::COUNT, options.mode)?;
+    let hook = Hook {
+        attach: Attach::TpBtf,
+        started,
+        program_fd,
+        half_open: false,
+        links: vec![first, second],
+        programs: Vec::new(),
+        aggregation,
+    };
+    finish(object, options, hook, holders, vec![only_counts()])
+}
+
 /// Attaches one program; also returns its descriptor, which lives as long as the object.
 fn attach_main(object: &mut Ebpf, name: &str) -> anyhow::Result<(Link, i32)> {
     let program: &mut BtfTracePoint = program(object, name)?;
@@ -274,7 +306,7 @@ fn attach_main(object: &mut Ebpf, name: &str) -> anyhow::Result<(Link, i32)> {
 fn go_live(object: &mut Ebpf, live: u64, choice: ModeChoice) -> anyhow::Result<Option<Arc<Aggregation>>> {
     let map = object.take_map("LIVE").context("the eBPF object has no map LIVE")?;
     let mode = match choice {
-        ModeChoice::Only(Mode::Stream) => {
+        ModeChoice::Only(Mode::Stream | Mode::Count) => {
             Array::try_from(map)?.set(0, live, 0).context("starting the programs")?;
             return Ok(None);
         }
@@ -294,10 +326,9 @@ fn attach_tracepoint(options: &Options, reason: Option<&anyhow::Error>) -> anyho
             "--netns and --cgroup need tp_btf: the perf tracepoint does not show a socket's namespace or cgroup{because}"
         )));
     }
-    if options.mode == ModeChoice::Only(Mode::Aggregate) {
+    if let ModeChoice::Only(Mode::Aggregate | Mode::Count) = options.mode {
         return Err(unsupported(&format!(
-            "--mode aggregate needs tp_btf: without a socket's cookie no transition can be put down to its \
-             owner{because}"
+            "--mode aggregate and --mode count need tp_btf: the program of the perf tracepoint can only send{because}"
         )));
     }
     let ground = Ground { offsets: Offsets::NONE, helpers: false, half_open: false };
@@ -399,7 +430,11 @@ fn finish(
         degradations,
         ring,
         ring_bytes: options.buffer_bytes as usize,
-        counts: Arc::new(Counts { map, fdinfo: format!("/proc/self/fdinfo/{program_fd}") }),
+        counts: Arc::new(Counts {
+            map,
+            fdinfo: format!("/proc/self/fdinfo/{program_fd}"),
+            counting: options.mode == ModeChoice::Only(Mode::Count),
+        }),
         aggregation,
         fill,
         programs,

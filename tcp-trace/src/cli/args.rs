@@ -110,6 +110,8 @@ pub enum ModeArg {
     Stream,
     /// Count in the kernel from the start; of single transitions only what live tables need
     Aggregate,
+    /// Count by kind in the kernel and do nothing else there: exact counts of nobody in particular, at the least cost
+    Count,
 }
 
 /// Which sockets.

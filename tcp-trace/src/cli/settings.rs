@@ -69,11 +69,12 @@ fn mode(wanted: ModeArg, filter: &FilterSpec) -> Result<ModeChoice, Usage> {
         ModeArg::Auto => Ok(ModeChoice::Auto),
         ModeArg::Stream => Ok(ModeChoice::Only(Mode::Stream)),
         ModeArg::Aggregate if filter.is_decided_in_kernel() => Ok(ModeChoice::Only(Mode::Aggregate)),
-        ModeArg::Aggregate => Err(Usage(
-            "--mode aggregate: the kernel programs cannot decide a filter by process, port or IP version alone, so that \
-             their counts would hold what it does not want; filter by --netns, --cgroup or --container, or not at all"
-                .to_owned(),
-        )),
+        ModeArg::Count if filter.is_decided_in_kernel() => Ok(ModeChoice::Only(Mode::Count)),
+        ModeArg::Aggregate | ModeArg::Count => Err(Usage(format!(
+            "--mode {}: the kernel programs cannot decide a filter by process, port or IP version alone, so that \
+             their counts would hold what it does not want; filter by --netns, --cgroup or --container, or not at all",
+            if wanted == ModeArg::Count { "count" } else { "aggregate" }
+        ))),
     }
 }
 

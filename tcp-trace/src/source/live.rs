@@ -104,12 +104,15 @@ pub fn start(options: &bpf::Options, filter: FilterSpec) -> anyhow::Result<Live>
     let (commands, command_receiver) = mpsc::channel(COMMANDS);
     (surveyor.requests, surveyor.holders) = (attached.requests.take(), attached.holders.take());
     surveyor.started = attached.live;
-    // It is the first, and the queue is empty.
+    // They are the first, and the queue is empty.
     let _ = commands.try_send(Command::Deliver(baseline));
-    if let Some((watch, change)) = watch {
-        let _ = commands.try_send(Command::Deliver(watch::record(&change)));
+    if options.mode != ModeChoice::Only(Mode::Stream) {
+        let first = first_mode(&options, attached.started);
+        let _ = commands.try_send(Command::Deliver(watch::record(&first)));
+    }
+    if let Some((watch, mode)) = watch {
         let commands = commands.clone();
-        lookout::spawn("tcp-trace-watch", move || watch.run(change.mode, &commands))?;
+        lookout::spawn("tcp-trace-watch", move || watch.run(mode, &commands))?;
     }
     let lookout = Lookout::start(surveyor, commands)?;
     let thread = thread::Builder::new()
@@ -135,19 +138,25 @@ fn without_aggregation(
     (bpf::Options { mode: ModeChoice::Only(Mode::Stream), ..options }, Some(without))
 }
 
-/// Who watches the mode, and the first one; `None` where there is but one way.
-fn watch(attached: &mut Attached, options: &bpf::Options) -> Option<(Watch, ModeChange)> {
+/// The mode that a run begins with.
+fn first_mode(options: &bpf::Options, time: Timestamp) -> ModeChange {
     let (mode, reason) = match options.mode {
         ModeChoice::Auto => (Mode::Stream, Reason::Start),
         ModeChoice::Only(mode) => (mode, Reason::Asked),
     };
+    ModeChange { time, mode, reason }
+}
+
+/// Who watches the mode, and the one that it begins with; `None` where there is but one way.
+fn watch(attached: &mut Attached, options: &bpf::Options) -> Option<(Watch, Mode)> {
+    let mode = first_mode(options, attached.started).mode;
     let watch = Watch {
         aggregation: attached.aggregation.clone()?,
         counts: Arc::clone(&attached.counts),
         fill: attached.fill.take(),
         room: options.buffer_bytes.into(),
     };
-    Some((watch, ModeChange { time: attached.started, mode, reason }))
+    Some((watch, mode))
 }
 
 impl Live {

@@ -76,8 +76,14 @@ pub(crate) fn balance(loss: &Loss) -> String {
     )
 }
 
-/// For how long transitions were aggregated, why, and what that means.
+/// For how long transitions were aggregated or only counted, why, and what that means.
 fn modes(report: &Report) -> Option<String> {
+    if report.modes.iter().any(|span| span.mode == Mode::Count) {
+        // It is never switched to or away from.
+        let text = "Transitions are only counted (--mode count): whose they were and how long states lasted is not known, \
+                    and sockets are those that the last survey has shown";
+        return Some(wrapped(text, "", WIDTH).trim_end().to_owned());
+    }
     let aggregated = || report.modes.iter().filter(|span| span.mode == Mode::Aggregate);
     let first = aggregated().next()?;
     let seconds: f64 = aggregated().map(|span| span.seconds).sum();
@@ -95,10 +101,7 @@ fn notes(loss: &Loss) -> impl Iterator<Item = String> {
     let by_kind = lost.saturating_sub(missed);
     [
         (by_kind, "lost: counted under Transitions, missing everywhere else"),
-        (
-            unattributed,
-            "aggregated without room for an owner: counted under Transitions, missing everywhere else",
-        ),
+        (unattributed, "counted in the kernel by kind only: under Transitions, missing everywhere else"),
         (missed, "lost unseen (the kernel skipped the program): in the count of no transition"),
         (
             repaired.unwrap_or(0),
