@@ -8,7 +8,6 @@ use tcp_trace_common::{
     aggregate::{AggregateKey, HELD, NO_PORT, ODD, bucket, class, what},
     event::flags,
     nesting::live,
-    state,
 };
 
 use crate::{

@@ -139,7 +139,7 @@ fn without_aggregation(
 }
 
 /// The mode that a run begins with.
-fn first_mode(options: &bpf::Options, time: Timestamp) -> ModeChange {
+fn first_mode(options: &bpf::Options, time: tcp_trace_core::time::Timestamp) -> ModeChange {
     let (mode, reason) = match options.mode {
         ModeChoice::Auto => (Mode::Stream, Reason::Start),
         ModeChoice::Only(mode) => (mode, Reason::Asked),
