@@ -65,7 +65,7 @@ fn watch(package: &Path, committed: &Committed, workspace: Option<&Path>) {
     let own = [package.join("build.rs"), package.join("build"), object.clone(), note.clone()];
     let sources = workspace.into_iter().flat_map(|root| {
         let settings = [source::LOCKFILE, source::MANIFEST].map(|file| root.join(file));
-        source::code(root).into_iter().chain(settings)
+        source::code(root, &ebpf::PRODUCT).into_iter().chain(settings)
     });
     let commit = workspace.and_then(commit::changes_with);
     // A file that is not there would count as changed at every build.
@@ -100,7 +100,7 @@ fn choose(committed: &Committed, workspace: Option<&Path>, out: &Path) -> Result
 
 /// Whether there is an object made from just these sources; a damaged one is an error, not a reason to compile.
 fn is_current(committed: &Committed, root: &Path) -> Result<bool> {
-    Ok(committed.note.is_file() && committed.read()?.1.source == source::hash(root)?)
+    Ok(committed.note.is_file() && committed.read()?.1.source == source::hash(root, &ebpf::PRODUCT)?)
 }
 
 fn prebuilt(committed: &Committed) -> Result<Object> {
@@ -112,7 +112,7 @@ fn build(root: &Path, out: &Path) -> Result<Object> {
     let toolchain = Toolchain::find().map_err(|missing| {
         anyhow!("the eBPF object must be made from source here, but {missing}: run `cargo xtask setup`")
     })?;
-    let recipe = Recipe::new(root, &out.join("ebpf-target"), &toolchain)?;
+    let recipe = Recipe::new(root, &out.join("ebpf-target"), &toolchain, &ebpf::PRODUCT)?;
     let mut cargo = recipe.cargo("build");
     // Its messages are on stderr; whatever is on our stdout, cargo takes for a directive.
     let status = cargo.stdout(Stdio::null()).status().context("starting cargo")?;

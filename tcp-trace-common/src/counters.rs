@@ -24,7 +24,8 @@ pub const fn pair(slot: usize) -> (u8, u8) {
     (((slot >> 4) & 0xf) as u8, (slot & 0xf) as u8)
 }
 
-/// One CPU's counters. What was seen and neither filtered nor lost stands in the ring buffer, slot by slot.
+/// One CPU's counters. What was seen and neither filtered nor lost stands, slot by slot, in the ring buffer, in a row of
+/// [`crate::aggregate`] or in `unaggregated`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Counters {
@@ -34,8 +35,10 @@ pub struct Counters {
     pub filtered: [u64; TRANSITIONS],
     /// Wanted, but the ring buffer had no room.
     pub lost: [u64; TRANSITIONS],
+    /// To be aggregated, but the map of rows had no room: counted here and in no row.
+    pub unaggregated: [u64; TRANSITIONS],
     /// Transitions written into the ring buffer, about: an interrupt may take one away. Only decides when to see whether
-    /// the reader has to be woken; what was written is `seen - filtered - lost`.
+    /// the reader has to be woken; nothing is concluded from it.
     pub written: u64,
     /// Seen by `set_state_nested`, because the kernel skipped `set_state` (see [`crate::nesting`]).
     pub rescued: u64,
@@ -59,16 +62,32 @@ impl Counters {
         seen: [0; TRANSITIONS],
         filtered: [0; TRANSITIONS],
         lost: [0; TRANSITIONS],
+        unaggregated: [0; TRANSITIONS],
         written: 0,
         rescued: 0,
         side_lost: 0,
     };
 
+    /// Counts as seen whatever became of transitions that are not counted as seen yet: `seen` may have been read before
+    /// the rest.
+    pub fn include(&mut self) {
+        for index in 0..TRANSITIONS {
+            let parts = [self.filtered[index], self.lost[index], self.unaggregated[index]];
+            let sum = parts.into_iter().fold(0_u64, u64::saturating_add);
+            self.seen[index] = self.seen[index].max(sum);
+        }
+    }
+
     /// Adds another CPU's counters.
     pub fn add(&mut self, other: &Self) {
-        let Self { seen, filtered, lost, written, rescued, side_lost } = other;
-        for (sums, terms) in [(&mut self.seen, seen), (&mut self.filtered, filtered), (&mut self.lost, lost)]
-        {
+        let Self { seen, filtered, lost, unaggregated, written, rescued, side_lost } = other;
+        let matrices = [
+            (&mut self.seen, seen),
+            (&mut self.filtered, filtered),
+            (&mut self.lost, lost),
+            (&mut self.unaggregated, unaggregated),
+        ];
+        for (sums, terms) in matrices {
             for (sum, term) in sums.iter_mut().zip(terms) {
                 *sum += term;
             }

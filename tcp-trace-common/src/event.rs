@@ -70,6 +70,8 @@ pub mod flags {
     pub const REQUEST_BY_FENTRY: u32 = 1 << 13;
     /// `bytes_received`, `bytes_acked` and `unread` were read: at `… → CLOSE`, and of nothing but connections.
     pub const HAS_BYTES: u32 = 1 << 14;
+    /// The transition is counted in a row of [`crate::aggregate`]: this event only keeps live tables right.
+    pub const AGGREGATED: u32 = 1 << 15;
     /// Of a [`crate::packed::PackedChange`] only: the family is `AF_INET6`.
     pub const INET6: u32 = 1 << 16;
     /// Of a [`crate::packed::PackedChange`] only: its third part is there.

@@ -6,6 +6,7 @@
 use core::mem::{align_of, size_of};
 
 use crate::{
+    aggregate::{AggregateKey, AggregateRow},
     config::{Offsets, Settings},
     counters::{Counters, PerCpu},
     event::{RequestChange, SocketUse, StateChange},
@@ -19,8 +20,10 @@ const _: () = {
     assert!(size_of::<SocketUse>() == 64);
     assert!(size_of::<RequestChange>() == 96);
     assert!(size_of::<Bucket>() == 256);
+    assert!(size_of::<AggregateKey>() == 32);
+    assert!(size_of::<AggregateRow>() == 40);
     assert!(align_of::<StateChange>() == 8, "the ring buffer aligns records to 8 bytes");
-    assert!(size_of::<Counters>() == 3 * 256 * 8 + 24);
+    assert!(size_of::<Counters>() == 4 * 256 * 8 + 24);
     assert!(size_of::<Taken>() == 9 * 8);
     assert!(size_of::<PerCpu>() <= 32 * 1024, "a per-CPU map value is at most 32 KiB");
     assert!(size_of::<Offsets>() == 49 * 4);

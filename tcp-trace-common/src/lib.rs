@@ -12,6 +12,7 @@
 #![warn(missing_docs)]
 
 pub mod address;
+pub mod aggregate;
 pub mod config;
 pub mod cookies;
 pub mod counters;

@@ -30,7 +30,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub const DEPTH: usize = 4;
 
 /// Bits of the word that user space sets when all is attached. What there is beside the two programs is known only after
-/// these are loaded, so that it cannot stand among their read-only globals.
+/// these are loaded, so that it cannot stand among their read-only globals; and how transitions reach user space changes
+/// while they run. One look serves a whole run of a program.
 ///
 /// While it is 0 neither of the two takes anything on.
 pub mod live {
@@ -42,6 +43,11 @@ pub mod live {
     pub const TIME_WAIT: u64 = 1 << 2;
     /// `last_close` is attached: the map of ended connections that still have a file is worth filling.
     pub const LAST_CLOSE: u64 = 1 << 3;
+    /// Transitions are aggregated (`crate::aggregate`); without it they are sent.
+    pub const AGGREGATE: u64 = 1 << 4;
+    /// Which of two generations of rows is being filled. After a grace period nobody writes into the other one any more,
+    /// and it can be taken out without losing a count.
+    pub const ODD_ROWS: u64 = 1 << 5;
 }
 
 /// One CPU's transitions under way.

@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 
 use tcp_trace_common::{
+    aggregate::{AggregateRow, HELD, NO_PORT, ODD, bounds, what},
     counters::Counters,
     event::{self, StateChange, flags, request_change, socket_use},
     packed::PackedChange,
@@ -12,8 +13,8 @@ use zerocopy::FromBytes;
 use crate::{
     endpoint::Endpoint,
     input::{
-        Bytes, Event, Input, Request, RequestChange, RequestEvent, RequestSource, SocketUse, Task, TcpFacts,
-        TimeWait, UseKind,
+        Aggregate, Bytes, Event, Input, Request, RequestChange, RequestEvent, RequestSource, SocketUse, Task,
+        TcpFacts, Time, TimeWait, UseKind,
     },
     process::{Comm, ProcessId},
     record::{COUNTER_ENTRY, CounterReading, Record, kind},
@@ -84,6 +85,8 @@ pub fn decode(record: Record<'_>) -> Result<Input, DecodeError> {
         kind::REQUESTS => rows(record_kind, survey::decode_requests(bytes)).map(Input::Requests),
         kind::FACTS => json(record_kind, bytes).map(Input::Facts),
         kind::SURVEY_END => json(record_kind, bytes).map(Input::SurveyEnd),
+        kind::MODE => json(record_kind, bytes).map(Input::Mode),
+        kind::AGGREGATES => rows(record_kind, aggregates(bytes)).map(Input::Aggregates),
         unknown => Err(DecodeError::UnknownKind { kind: unknown, length: bytes.len() }),
     }
 }
@@ -213,6 +216,7 @@ fn state_change(wire: &StateChange) -> Event {
                 TimeWait::None
             }
         }),
+        aggregated: has(flags::AGGREGATED),
         bytes: has(flags::HAS_BYTES).then_some(Bytes {
             received: wire.bytes_received,
             acked: wire.bytes_acked,
@@ -231,6 +235,48 @@ fn request_source(bits: u32) -> RequestSource {
     }
 }
 
+/// Rows of what the kernel has counted; `None` if the bytes are none.
+fn aggregates(bytes: &[u8]) -> Option<Vec<Aggregate>> {
+    let (rows, rest) = bytes.as_chunks::<{ size_of::<AggregateRow>() }>();
+    if !rest.is_empty() {
+        return None;
+    }
+    rows.iter().map(|row| aggregate(&AggregateRow::read_from_bytes(row).ok()?)).collect()
+}
+
+fn aggregate(row: &AggregateRow) -> Option<Aggregate> {
+    let AggregateRow { key, count } = *row;
+    // So that no sum of rows can overflow; whoever writes them splits a larger count.
+    if count > u64::from(u32::MAX) {
+        return None;
+    }
+    Some(Aggregate {
+        old: TcpState::from_number(key.old),
+        new: TcpState::from_number(key.new),
+        process: (key.tgid != 0)
+            .then(|| ProcessId::new(key.tgid, (key.process_start_ns != 0).then_some(key.process_start_ns))),
+        netns: (key.netns != 0).then_some(key.netns),
+        cgroup_id: (key.cgroup_id != 0).then_some(key.cgroup_id),
+        // Of one that somebody has accepted and nobody has used, the listener's process is a guess too many at its end.
+        listener_port: (key.listener_port != 0 && key.what & HELD == 0).then_some(key.listener_port),
+        error: (key.error != NO_PORT).then_some(key.error),
+        time: match key.what & !(ODD | HELD) {
+            what::TIME => Time::State,
+            what::SOCK_OPS => Time::SockOps,
+            what::FENTRY => Time::Fentry,
+            what::FAST_OPEN => Time::FastOpen,
+            what::SRTT => Time::Srtt,
+            what::COOKIE => Time::Cookie,
+            what::UNMEASURED => Time::Unmeasured,
+            what::TIME_WAIT => Time::TimeWait,
+            what::ORPHAN => Time::Orphan,
+            _ => return None,
+        },
+        bounds: bounds(key.bucket),
+        count,
+    })
+}
+
 /// The inverse of `encode_counters`; `None` if the bytes cannot have come from there.
 fn counters(bytes: &[u8]) -> Option<CounterReading> {
     let (head, entries) = bytes.split_at_checked(24)?;
@@ -242,11 +288,12 @@ fn counters(bytes: &[u8]) -> Option<CounterReading> {
     let mut counters = Box::new(Counters { side_lost: *side_lost, ..Counters::ZERO });
     for entry in entries.chunks_exact(COUNTER_ENTRY) {
         let entry = words(entry)?;
-        let [slot, seen, filtered, lost] = entry.as_slice() else { return None };
+        let [slot, seen, filtered, lost, unaggregated] = entry.as_slice() else { return None };
         let slot = usize::try_from(*slot).ok()?;
         *counters.seen.get_mut(slot)? = *seen;
         *counters.filtered.get_mut(slot)? = *filtered;
         *counters.lost.get_mut(slot)? = *lost;
+        *counters.unaggregated.get_mut(slot)? = *unaggregated;
     }
     Some(CounterReading { time: Timestamp(*time), missed: *missed, counters })
 }

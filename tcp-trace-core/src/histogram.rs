@@ -13,6 +13,8 @@ pub struct Histogram {
     count: u64,
     min: u64,
     max: u64,
+    /// Of `count`, those of which only bounds are known.
+    coarse: u64,
     /// Index: octave of the value. Octave 0 holds the values below `SUB`, exactly.
     octaves: Vec<Option<Box<[u64; SUB]>>>,
 }
@@ -27,12 +29,40 @@ impl Histogram {
         if let Some(slot) = self.octaves.get_mut(octave) {
             let buckets = slot.get_or_insert_with(|| Box::new([0; SUB]));
             if let Some(tally) = buckets.get_mut(bucket) {
-                *tally += 1;
+                *tally = tally.saturating_add(1);
             }
         }
         self.min = if self.count == 0 { nanoseconds } else { self.min.min(nanoseconds) };
         self.max = self.max.max(nanoseconds);
-        self.count += 1;
+        self.count = self.count.saturating_add(1);
+    }
+
+    /// Adds so many durations that lie somewhere between two bounds: they count as the middle, the bounds as the shortest
+    /// and the longest.
+    pub fn record_between(&mut self, (least, most): (u64, u64), count: u64) {
+        if count == 0 {
+            return;
+        }
+        let (octave, bucket) = place(least + (most - least) / 2);
+        if self.octaves.len() <= octave {
+            self.octaves.resize_with(octave + 1, || None);
+        }
+        if let Some(slot) = self.octaves.get_mut(octave)
+            && let Some(tally) = slot.get_or_insert_with(|| Box::new([0; SUB])).get_mut(bucket)
+        {
+            // Saturating, because the counts of a recording may say anything.
+            *tally = tally.saturating_add(count);
+        }
+        self.min = if self.count == 0 { least } else { self.min.min(least) };
+        self.max = self.max.max(most);
+        self.count = self.count.saturating_add(count);
+        self.coarse = self.coarse.saturating_add(count);
+    }
+
+    /// Of all durations, those of which only bounds are known.
+    #[must_use]
+    pub fn coarse(&self) -> u64 {
+        self.coarse
     }
 
     /// How many durations were added.
@@ -112,6 +142,19 @@ mod tests {
             let error = middle(octave, bucket).abs_diff(value);
             assert!(error <= value / 1000, "{value}: off by {error}");
         }
+    }
+
+    #[test]
+    fn of_a_coarse_duration_only_the_bounds_are_claimed() {
+        let mut histogram = Histogram::default();
+        histogram.record_between((512, 1023), 3);
+        assert_eq!((histogram.count(), histogram.coarse()), (3, 3));
+        assert_eq!((histogram.min(), histogram.max()), (Some(512), Some(1023)));
+        assert_eq!(histogram.percentile(50), Some(767));
+        histogram.record(2_000_000);
+        histogram.record_between((0, u64::MAX), u64::MAX);
+        assert_eq!((histogram.min(), histogram.max()), (Some(0), Some(u64::MAX)));
+        assert_eq!(histogram.count(), u64::MAX);
     }
 
     #[test]

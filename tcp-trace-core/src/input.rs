@@ -4,6 +4,7 @@ use std::num::NonZeroU64;
 
 use crate::{
     endpoint::Endpoint,
+    mode::ModeChange,
     process::{Comm, ProcessId},
     record::CounterReading,
     state::TcpState,
@@ -36,6 +37,10 @@ pub enum Input {
     Facts(Facts),
     /// A survey is over.
     SurveyEnd(SurveyEnd),
+    /// Transitions reach user space in another way from here on.
+    Mode(ModeChange),
+    /// Transitions that the kernel has counted.
+    Aggregates(Vec<Aggregate>),
 }
 
 /// A state change, as the kernel program saw it. `None` is "not known" throughout.
@@ -79,6 +84,56 @@ pub struct Event {
     pub time_wait: Option<TimeWait>,
     /// What was transferred; only at `… → CLOSE`.
     pub bytes: Option<Bytes>,
+    /// The transition is in an [`Aggregate`]; this only says how the socket fares.
+    pub aggregated: bool,
+}
+
+/// Transitions of one kind and owner, and of times that fall under the same power of two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Aggregate {
+    /// State left.
+    pub old: TcpState,
+    /// State entered.
+    pub new: TcpState,
+    /// Whose, as far as the kernel programs knew.
+    pub process: Option<ProcessId>,
+    /// Network namespace.
+    pub netns: Option<u32>,
+    /// Cgroup of the sockets' creator.
+    pub cgroup_id: Option<u64>,
+    /// Port of the listener that the sockets came in on, if they did.
+    pub listener_port: Option<u16>,
+    /// How an attempt to connect failed: an errno; `None` if it never had a port.
+    pub error: Option<u16>,
+    /// What is told of the time.
+    pub time: Time,
+    /// The shortest and the longest time that it may be, nanoseconds.
+    pub bounds: Option<(u64, u64)>,
+    /// How many.
+    pub count: u64,
+}
+
+/// What the time of an [`Aggregate`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Time {
+    /// Time in the state that was left.
+    State,
+    /// A handshake, from its request on, which sock_ops saw.
+    SockOps,
+    /// The same, seen by fentry.
+    Fentry,
+    /// A handshake of TCP Fast Open.
+    FastOpen,
+    /// The kernel's first round-trip sample of a handshake.
+    Srtt,
+    /// A handshake by SYN cookie, which has none.
+    Cookie,
+    /// A handshake that nobody has measured.
+    Unmeasured,
+    /// Time in the state that was left; the kernel keeps the ends in TIME_WAIT.
+    TimeWait,
+    /// The same, in FIN_WAIT2.
+    Orphan,
 }
 
 /// What the kernel makes of a socket that closes.

@@ -4,7 +4,7 @@
 //! not computed is an input, so the same recording gives the same bytes on any machine.
 //!
 //! Reading order, which is the order of the data's path: `state`, `time`, `endpoint`, `process`, `filter`,
-//! `session`, `record`, `survey`, `container`, `input`, `decode`, `histogram`, `tracker`, `report`, `snapshot`.
+//! `session`, `record`, `survey`, `container`, `input`, `decode`, `mode`, `histogram`, `tracker`, `report`, `snapshot`.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -14,6 +14,7 @@ pub mod endpoint;
 pub mod filter;
 pub mod histogram;
 pub mod input;
+pub mod mode;
 pub mod process;
 pub mod record;
 pub mod report;

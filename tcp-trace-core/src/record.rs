@@ -24,6 +24,10 @@ pub mod kind {
     pub const FACTS: u16 = 8;
     /// A survey is over: [`crate::survey::SurveyEnd`] as JSON.
     pub const SURVEY_END: u16 = 9;
+    /// Another mode begins: [`crate::mode::ModeChange`] as JSON.
+    pub const MODE: u16 = 10;
+    /// Transitions that were counted in the kernel: rows of [`tcp_trace_common::aggregate::AggregateRow`].
+    pub const AGGREGATES: u16 = 11;
 }
 
 /// One undecoded record.
@@ -47,19 +51,19 @@ pub struct CounterReading {
     pub counters: Box<Counters>,
 }
 
-/// Bytes of one entry of [`encode_counters`]: slot, seen, filtered, lost.
-pub(crate) const COUNTER_ENTRY: usize = 4 * 8;
+/// Bytes of one entry of [`encode_counters`]: slot, seen, filtered, lost, unaggregated.
+pub(crate) const COUNTER_ENTRY: usize = 5 * 8;
 
-/// Encodes counters as little-endian words: time, missed, lost records of other kinds, then slot, seen, filtered and lost of every
-/// transition that was seen at all.
+/// Encodes counters as little-endian words: time, missed, lost records of other kinds, then slot, seen, filtered,
+/// lost and unaggregated of every transition that was seen at all.
 #[must_use]
 pub fn encode_counters(reading: &CounterReading) -> Vec<u8> {
     let CounterReading { time, missed, counters } = reading;
     let mut words = vec![time.0, *missed, counters.side_lost];
-    let rows = counters.seen.iter().zip(&counters.filtered).zip(&counters.lost);
-    for (slot, ((seen, filtered), lost)) in rows.enumerate() {
+    let rows = counters.seen.iter().zip(&counters.filtered).zip(&counters.lost).zip(&counters.unaggregated);
+    for (slot, (((seen, filtered), lost), unaggregated)) in rows.enumerate() {
         if *seen != 0 {
-            words.extend([slot as u64, *seen, *filtered, *lost]);
+            words.extend([slot as u64, *seen, *filtered, *lost, *unaggregated]);
         }
     }
     words.iter().flat_map(|word| word.to_le_bytes()).collect()

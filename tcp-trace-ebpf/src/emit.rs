@@ -16,6 +16,7 @@ use tcp_trace_common::{
 };
 
 use crate::{
+    aggregate,
     kernel::{Common, Task},
     maps::{CPUS, EVENTS, FILTER, LIVE, global, requests},
 };
@@ -83,9 +84,14 @@ impl Cpu {
 /// Whether the filter wants a record that is not a transition.
 #[inline(always)]
 pub(crate) fn wanted(subject: &Subject<'_>) -> bool {
+    judge(subject) != Verdict::Reject
+}
+
+#[inline(always)]
+fn judge(subject: &Subject<'_>) -> Verdict {
     // SAFETY: `FILTER` is a read-only map value by the time this runs.
     let filter = unsafe { &*core::hint::black_box(&raw const FILTER) };
-    filter.judge(subject) != Verdict::Reject
+    filter.judge(subject)
 }
 
 /// Room for a record that is not a transition; without it, it is counted.
@@ -109,6 +115,7 @@ pub(crate) fn socket_use(how: u16, sk: Common, cookie: u64) -> bool {
         return false;
     }
     let leader = current.group_leader();
+    aggregate::note_user(if cookie == 0 { sk.address() } else { cookie }, current.tgid(), leader.start_ns());
     let Some(mut entry) = reserve_side::<SocketUse>() else { return true };
     let event = entry.as_mut_ptr();
     // SAFETY: `event` points to a reserved record of this type; the stores below fill every byte of it.
@@ -168,25 +175,40 @@ pub(crate) struct Transition {
 }
 
 impl Transition {
-    /// Whether the filter wants it, or cannot know yet. One that it does not want is counted.
+    /// Whether the filter wants it. One that it does not want is counted.
     #[inline(always)]
-    pub(crate) fn wanted(self, subject: &Subject<'_>) -> bool {
-        if wanted(subject) {
-            return true;
+    pub(crate) fn judge(self, subject: &Subject<'_>) -> Verdict {
+        let verdict = judge(subject);
+        if verdict == Verdict::Reject {
+            // SAFETY: as in `Cpu::see`.
+            bump(unsafe { &raw mut (*self.cpu.0).counters.filtered[self.slot] });
         }
-        // SAFETY: as in `Cpu::see`.
-        bump(unsafe { &raw mut (*self.cpu.0).counters.filtered[self.slot] });
-        false
+        verdict
     }
 
-    /// Hands the event over; without room for it the transition is counted as lost.
+    /// Its place in the matrices.
     #[inline(always)]
-    pub(crate) fn output<T: 'static>(self, event: T) {
+    pub(crate) fn slot(self) -> usize {
+        self.slot
+    }
+
+    /// There was no room for its row.
+    #[inline(always)]
+    pub(crate) fn unaggregated(self) {
+        // SAFETY: as in `Cpu::see`.
+        bump(unsafe { &raw mut (*self.cpu.0).counters.unaggregated[self.slot] });
+    }
+
+    /// Hands the event over; without room for it the transition is counted as lost, or, if a row has it, the record.
+    #[inline(always)]
+    pub(crate) fn output<T: 'static>(self, event: T, aggregated: bool) {
         match EVENTS.reserve::<T>(0) {
             Some(mut entry) => {
                 entry.write(event);
                 entry.submit(self.wake_flags());
             }
+            // SAFETY: as in `Cpu::see`.
+            None if aggregated => bump(unsafe { &raw mut (*self.cpu.0).counters.side_lost }),
             // SAFETY: as in `Cpu::see`.
             None => bump(unsafe { &raw mut (*self.cpu.0).counters.lost[self.slot] }),
         }
@@ -211,11 +233,25 @@ impl Transition {
     }
 }
 
+/// The same value, of which the verifier knows nothing any more. It walks each way through a program by itself as long as
+/// a later branch depends on what the ways have set before; a value that it does not know lets it join them again.
+/// `unknown` is any value that it does not know, such as the time.
+#[inline(always)]
+pub(crate) fn forget(value: u64, unknown: u64) -> u64 {
+    let (mut value, mut zero) = (value, unknown);
+    // SAFETY: the difference of two registers that hold the same, and a sum.
+    unsafe {
+        asm!("{0} -= {1}", inout(reg) zero, in(reg) unknown, options(pure, nomem, nostack));
+        asm!("{0} += {1}", inout(reg) value, in(reg) zero, options(pure, nomem, nostack));
+    }
+    value
+}
+
 /// Adds 1 in one instruction, although the value is this CPU's own: up to 6.1 a softirq may run the same
 /// program in the middle of this one, and a load-add-store would lose a count then. `core` has no
 /// read-modify-write atomics for this target.
 #[inline(always)]
-fn bump(counter: *mut u64) {
+pub(crate) fn bump(counter: *mut u64) {
     // SAFETY: the callers pass pointers to aligned per-CPU map values, which only programs write.
     unsafe { asm!("lock *(u64 *)({} + 0) += {}", in(reg) counter, in(reg) 1_u64, options(nostack)) };
 }

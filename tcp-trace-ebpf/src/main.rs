@@ -1,13 +1,14 @@
 //! The kernel half of tcp-trace: one program per hook, one file each, in `probes`.
 //!
 //! Reading order: `probes/set_state.rs` (the main hook), `probes/half_open.rs`, `emit.rs` (what happens to a
-//! transition), `kernel.rs` (the only file that touches kernel memory), `maps.rs`.
+//! transition), `aggregate.rs` (what happens instead when there are too many), `kernel.rs` (the only file that touches kernel memory), `maps.rs`.
 #![no_std]
 #![no_main]
 // `emit::bump` is one instruction of inline assembly; the target is always built with unstable features on.
 #![feature(asm_experimental_arch)]
 #![expect(clippy::needless_pass_by_value, reason = "aya's macros hand programs their context by value")]
 
+mod aggregate;
 mod emit;
 mod kernel;
 mod maps;

@@ -3,12 +3,13 @@
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use tcp_trace_common::{
+    aggregate::{self, AggregateKey},
     config::{Offsets, Settings},
     cookies,
-    counters::PerCpu,
+    counters::{PerCpu, TRANSITIONS},
     event::RequestChange,
     filter::Filter,
     request,
@@ -18,11 +19,11 @@ use tcp_trace_common::{
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
-/// Exact counts, and transitions under way: one entry of 6 KiB per possible CPU.
+/// Exact counts, and transitions under way: one entry of 8 KiB per possible CPU.
 #[map]
 pub(crate) static CPUS: PerCpuArray<PerCpu> = PerCpuArray::with_max_entries(1, 0);
 
-/// Bits of `nesting::live`, set once.
+/// Bits of `nesting::live`. User space may change it at any time.
 #[map]
 pub(crate) static LIVE: Array<u64> = Array::with_max_entries(1, 0);
 
@@ -81,6 +82,34 @@ pub(crate) struct Running {
 /// One entry of 104 bytes per possible CPU.
 #[map]
 pub(crate) static RUNNING: PerCpuArray<Running> = PerCpuArray::with_max_entries(1, 0);
+
+/// What kind each transition is, by slot.
+#[unsafe(no_mangle)]
+pub(crate) static CLASSES: [u16; TRANSITIONS] = aggregate::CLASSES;
+
+/// Transitions by what they have in common, while they are aggregated. User space takes the rows out each second. 64 KiB
+/// per possible CPU, and about 1 MiB.
+#[map]
+pub(crate) static AGGREGATES: PerCpuHashMap<AggregateKey, u64> = PerCpuHashMap::with_max_entries(8192, 0);
+
+/// What is remembered of a socket while transitions are aggregated.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Since {
+    /// When it entered `state`.
+    pub(crate) at_ns: u64,
+    /// Its owner's, as in the rows.
+    pub(crate) process_start_ns: u64,
+    pub(crate) tgid: u32,
+    pub(crate) state: u32,
+    /// 1 if it came in on a listener.
+    pub(crate) passive: u64,
+}
+
+/// By cookie, or by address where a socket has none. No LRU: entries are written in place, which is safe only as long as
+/// nobody else can take one away; they leave at their socket's end, and all of them when aggregation ends. About 6 MiB.
+#[map]
+pub(crate) static SINCE: HashMap<u64, Since> = HashMap::with_max_entries(65_536, 0);
 
 /// Offsets into the running kernel's structs.
 #[unsafe(no_mangle)]

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{
-    PACKAGE,
+    Object,
     toolchain::{Core, TARGET, Toolchain},
 };
 
@@ -46,11 +46,12 @@ const KEPT: [&str; 7] = [
     "CARGO_TERM_",
 ];
 
-/// Everything that is needed to run cargo on the eBPF crate.
+/// Everything that is needed to run cargo on an eBPF crate.
 pub(crate) struct Recipe<'a> {
     root: PathBuf,
     target_dir: PathBuf,
     toolchain: &'a Toolchain,
+    package: &'static str,
 }
 
 /// What the recipe adds to the hash of the sources.
@@ -60,24 +61,29 @@ pub(crate) fn identity() -> String {
 
 impl<'a> Recipe<'a> {
     /// The target folder must not be one that a waiting cargo has locked: the inner cargo would wait for ever.
-    pub(crate) fn new(root: &Path, target_dir: &Path, toolchain: &'a Toolchain) -> Result<Self> {
+    pub(crate) fn new(
+        root: &Path,
+        target_dir: &Path,
+        toolchain: &'a Toolchain,
+        object: &Object,
+    ) -> Result<Self> {
         fs::create_dir_all(target_dir).with_context(|| format!("creating {}", target_dir.display()))?;
         let real = |path: &Path| path.canonicalize().with_context(|| format!("resolving {}", path.display()));
-        Ok(Self { root: real(root)?, target_dir: real(target_dir)?, toolchain })
+        Ok(Self { root: real(root)?, target_dir: real(target_dir)?, toolchain, package: object.package })
     }
 
     /// Where `cargo build` leaves the object.
     pub(crate) fn object(&self) -> PathBuf {
-        self.target_dir.join(TARGET).join("release").join(PACKAGE)
+        self.target_dir.join(TARGET).join("release").join(self.package)
     }
 
     /// `cargo build`, or another of cargo's commands that takes the same options.
     pub(crate) fn cargo(&self, subcommand: &str) -> Command {
-        let Self { root, target_dir, toolchain } = self;
+        let Self { root, target_dir, toolchain, package } = self;
         let mut command = toolchain.compiler.program("cargo");
         clean_environment(&mut command);
         command.current_dir(root).arg(subcommand);
-        command.args(["--package", PACKAGE, "--bin", PACKAGE, "--release", "--locked", "--target", TARGET]);
+        command.args(["--package", package, "--bin", package, "--release", "--locked", "--target", TARGET]);
         command.arg("--target-dir").arg(target_dir);
         match toolchain.compiler.core {
             Core::FromSource => {
@@ -97,7 +103,7 @@ impl<'a> Recipe<'a> {
 
     /// Paths are renamed so that the object is the same wherever the sources lie. The last match wins.
     fn flags(&self) -> Vec<String> {
-        let Self { root, target_dir, toolchain } = self;
+        let Self { root, target_dir, toolchain, package: _ } = self;
         let mut renamed = vec![
             (toolchain.compiler.sysroot.clone(), "/rust"),
             (root.clone(), "/tcp-trace"),

@@ -72,7 +72,7 @@ impl fmt::Display for Record {
         let Self { source, object, made_by } = self;
         writeln!(
             f,
-            "# About tcp-trace.bpf.o: written by `cargo xtask ebpf`, checked by tcp-trace/build.rs."
+            "# About the object beside it: written by `cargo xtask ebpf`, checked by it and by tcp-trace/build.rs."
         )?;
         writeln!(f, "# `source` is a hash over the eBPF sources and their locked dependencies;")?;
         writeln!(f, "# while it is current, a build uses the object instead of compiling it.")?;

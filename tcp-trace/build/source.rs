@@ -11,10 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{PACKAGE, lockfile, recipe, sha256};
-
-/// The packages whose code is in the object.
-const PACKAGES: [&str; 2] = [PACKAGE, "tcp-trace-common"];
+use super::{Object, lockfile, recipe, sha256};
 
 /// What belongs to a package; its tests and docs do not.
 const PARTS: [&str; 3] = ["Cargo.toml", "build.rs", "src"];
@@ -23,19 +20,19 @@ const PARTS: [&str; 3] = ["Cargo.toml", "build.rs", "src"];
 pub(crate) const LOCKFILE: &str = "Cargo.lock";
 pub(crate) const MANIFEST: &str = "Cargo.toml";
 
-/// The files and folders with the code of the object, whether or not each of them exists.
-pub(crate) fn code(root: &Path) -> Vec<PathBuf> {
-    PACKAGES.iter().flat_map(|package| PARTS.map(|part| root.join(package).join(part))).collect()
+/// The files and folders with the code of an object, whether or not each of them exists.
+pub(crate) fn code(root: &Path, object: &Object) -> Vec<PathBuf> {
+    object.code.iter().flat_map(|package| PARTS.map(|part| root.join(package).join(part))).collect()
 }
 
 /// The SHA-256 of the sources, the locked dependencies and the recipe.
-pub(crate) fn hash(root: &Path) -> Result<String> {
+pub(crate) fn hash(root: &Path, object: &Object) -> Result<String> {
     let read = |path: &Path| fs::read_to_string(path).with_context(|| format!("reading {}", path.display()));
-    let dependencies = lockfile::closure(&read(&root.join(LOCKFILE))?, PACKAGE)?;
+    let dependencies = lockfile::closure(&read(&root.join(LOCKFILE))?, object.package)?;
     let settings = workspace_settings(&read(&root.join(MANIFEST))?, &dependencies);
 
     let mut files = BTreeSet::new();
-    for path in code(root) {
+    for path in code(root, object) {
         collect(&path, &mut files)?;
     }
     let mut framed = Vec::new();

@@ -13,7 +13,7 @@ use tcp_trace_core::{
     tracker::{Output, Tracker},
 };
 
-use crate::{exit, recording::Writer, sink::Sink, source::Batch};
+use crate::{exit, recording::Writer, sink::Sink, source::Batch, survey::Scope};
 
 /// The core between a source and a sink.
 #[derive(Debug)]
@@ -124,6 +124,11 @@ impl<W: Write> Engine<W> {
         self.tracker.needs_repair()
     }
 
+    /// What has to be looked at before a report.
+    pub fn scope_of_report(&self) -> Scope {
+        if self.tracker.is_blurred() { Scope::All } else { Scope::Report }
+    }
+
     /// Reports what there is when the source ended before its end.
     ///
     /// # Errors
@@ -167,8 +172,19 @@ impl<W: Write> Engine<W> {
 
 impl Total {
     fn add(&mut self, window: &Loss) {
-        let Loss { seen, delivered, filtered, lost, missed, balanced, repaired, untracked, side_lost } =
-            *window;
+        let Loss {
+            seen,
+            delivered,
+            filtered,
+            lost,
+            aggregated,
+            unattributed,
+            missed,
+            balanced,
+            repaired,
+            untracked,
+            side_lost,
+        } = *window;
         self.loss = Some(match self.loss {
             None => *window,
             Some(sum) => Loss {
@@ -177,6 +193,8 @@ impl Total {
                 delivered: sum.delivered.saturating_add(delivered),
                 filtered: sum.filtered.saturating_add(filtered),
                 lost: sum.lost.saturating_add(lost),
+                aggregated: sum.aggregated.saturating_add(aggregated),
+                unattributed: sum.unattributed.saturating_add(unattributed),
                 missed: sum.missed.saturating_add(missed),
                 balanced: sum.balanced && balanced,
                 repaired: sum.repaired.zip(repaired).map(|(a, b)| a.saturating_add(b)),

@@ -77,7 +77,7 @@ fn stream(args: &StreamArgs, verbose: u8) -> anyhow::Result<Exit> {
     };
     match &args.from {
         Some(path) => replay(path, &settings::filter_spec(&args.filter)?, &plan),
-        None => live(settings::live(&args.source, &args.filter, verbose)?, &plan),
+        None => live(settings::stream(&args.source, &args.filter, verbose)?, &plan),
     }
 }
 
@@ -158,14 +158,14 @@ async fn drive<W: Write>(
                     stopped = live.stop_now();
                     eprintln!("tcp-trace: ends without a last look at the sockets");
                 } else {
-                    live.stop();
+                    live.stop(engine.scope_of_report());
                     stopping = true;
                 }
                 deadline.set(sleep(PATIENCE));
             }
             _ = ticks.tick(), if !stopping => live.survey(match plan.interval {
                 _ if engine.needs_repair() => Scope::All,
-                Some(_) => Scope::Report,
+                Some(_) => engine.scope_of_report(),
                 None => Scope::Requests,
             }),
             batch = live.next() => match batch? {

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     ebpf::{self, Comparison},
     object::{
+        self,
         recipe::Recipe,
         toolchain::{Core, Toolchain},
     },
@@ -52,21 +53,29 @@ fn lint_ebpf() -> Result<()> {
         Ok(toolchain) => return skip(&format!("no clippy comes with {toolchain}")),
         Err(missing) => return skip(&missing.to_string()),
     };
-    let recipe = Recipe::new(workspace::root(), &workspace::target_dir()?.join("ebpf"), &toolchain)?;
-    process::run(recipe.cargo("clippy").args(["--", "-D", "warnings"]))
+    let folder = workspace::target_dir()?.join("ebpf");
+    for object in [object::PRODUCT, workspace::REFERENCE] {
+        let recipe = Recipe::new(workspace::root(), &folder, &toolchain, &object)?;
+        process::run(recipe.cargo("clippy").args(["--", "-D", "warnings"]))?;
+    }
+    Ok(())
 }
 
 /// Where the bytes cannot be compared, the sources must at least compile with what is there.
 fn compare_ebpf() -> Result<()> {
-    match ebpf::compare()? {
-        Comparison::Same { object } => eprintln!("same bytes: SHA-256 {object}"),
-        Comparison::Different { committed, made } => {
-            bail!("the committed object is {committed}, made now: {made}")
-        }
-        Comparison::NotPossible { why } => {
-            skip(&why)?;
-            if let Ok(toolchain) = Toolchain::find() {
-                ebpf::make(&toolchain)?;
+    for target in &ebpf::TARGETS {
+        match ebpf::compare(target)? {
+            Comparison::Same { object } => {
+                eprintln!("{}: same bytes: SHA-256 {object}", target.object.package);
+            }
+            Comparison::Different { committed, made } => {
+                bail!("the committed object of {} is {committed}, made now: {made}", target.object.package)
+            }
+            Comparison::NotPossible { why } => {
+                skip(&why)?;
+                if let Ok(toolchain) = Toolchain::find() {
+                    ebpf::make(&toolchain, &target.object)?;
+                }
             }
         }
     }

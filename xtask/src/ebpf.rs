@@ -1,4 +1,4 @@
-//! `cargo xtask ebpf`: make the committed object anew, or prove that it is what its sources give.
+//! `cargo xtask ebpf`: make the committed objects anew, or prove that they are what their sources give.
 
 use std::{env::consts::ARCH, fs, process::ExitCode};
 
@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     object::{
+        self, Object,
         linker::{Linker, Llvm},
         recipe::Recipe,
         record::{Committed, Record},
@@ -30,13 +31,25 @@ mod pinned {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Change nothing; fail unless the sources give the very bytes of the committed object.
+    /// Change nothing; fail unless the sources give the very bytes of the committed objects.
     #[arg(long)]
     check: bool,
-    /// Make the object with whatever toolchain is here; `--check` elsewhere will then fail.
+    /// Make the objects with whatever toolchain is here; `--check` elsewhere will then fail.
     #[arg(long, conflicts_with = "check")]
     any_toolchain: bool,
 }
+
+/// An object that is committed.
+pub(crate) struct Target {
+    pub(crate) object: Object,
+    committed: fn() -> Committed,
+}
+
+/// The kernel half of the program, and what the benchmarks measure it against.
+pub(crate) const TARGETS: [Target; 2] = [
+    Target { object: object::PRODUCT, committed: workspace::committed },
+    Target { object: workspace::REFERENCE, committed: workspace::committed_reference },
+];
 
 /// What a comparison found.
 pub(crate) enum Comparison {
@@ -55,20 +68,22 @@ pub(crate) enum Comparison {
 
 pub(crate) fn run(Args { check, any_toolchain }: &Args) -> Result<ExitCode> {
     if *check {
-        return report(&compare()?);
+        let results = TARGETS.iter().map(|target| Ok(report(&compare(target)?)));
+        let results = results.collect::<Result<Vec<_>>>()?;
+        return Ok(results.into_iter().find(|code| *code != ExitCode::SUCCESS).unwrap_or(ExitCode::SUCCESS));
     }
     let toolchain = Toolchain::find().context("run `cargo xtask setup`")?;
     if let Some(why) = differs_from_pinned(&toolchain).filter(|_| !any_toolchain) {
         eprintln!("error: {why}; `--any-toolchain` makes an object all the same");
         return Ok(ExitCode::from(NOT_PINNED));
     }
-    commit(&toolchain)?;
+    TARGETS.iter().try_for_each(|target| commit(target, &toolchain))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Compares the committed object with what its sources give.
-pub(crate) fn compare() -> Result<Comparison> {
-    let committed = verify()?;
+/// Compares a committed object with what its sources give.
+pub(crate) fn compare(target: &Target) -> Result<Comparison> {
+    let committed = verify(target)?;
     let toolchain = match Toolchain::find() {
         Ok(toolchain) => toolchain,
         Err(missing) => {
@@ -78,7 +93,7 @@ pub(crate) fn compare() -> Result<Comparison> {
     if let Some(why) = differs_from_pinned(&toolchain) {
         return Ok(Comparison::NotPossible { why });
     }
-    let made = sha256(&make(&toolchain)?);
+    let made = sha256(&make(&toolchain, &target.object)?);
     Ok(if made == committed {
         Comparison::Same { object: made }
     } else {
@@ -86,35 +101,36 @@ pub(crate) fn compare() -> Result<Comparison> {
     })
 }
 
-/// Makes sure that the committed object is whole and its note current, and returns the object's hash.
-fn verify() -> Result<String> {
-    let (_, Record { source, object, made_by: _ }) = workspace::committed().read()?;
-    let current = source::hash(workspace::root())?;
+/// Makes sure that a committed object is whole and its note current, and returns the object's hash.
+fn verify(target: &Target) -> Result<String> {
+    let (_, Record { source, object, made_by: _ }) = (target.committed)().read()?;
+    let current = source::hash(workspace::root(), &target.object)?;
     ensure!(
         source == current,
-        "the eBPF sources are not those of the committed object: run `cargo xtask ebpf` and commit its result \
-         (sources now {current}, recorded {source})"
+        "the sources of {} are not those of the committed object: run `cargo xtask ebpf` and commit its result \
+         (sources now {current}, recorded {source})",
+        target.object.package
     );
     Ok(object)
 }
 
-/// Compiles and strips the object, in a folder of its own below the target folder.
-pub(crate) fn make(toolchain: &Toolchain) -> Result<Vec<u8>> {
+/// Compiles and strips an object, in a folder of its own below the target folder.
+pub(crate) fn make(toolchain: &Toolchain, object: &Object) -> Result<Vec<u8>> {
     let folder = workspace::target_dir()?.join("ebpf");
-    let recipe = Recipe::new(workspace::root(), &folder, toolchain)?;
+    let recipe = Recipe::new(workspace::root(), &folder, toolchain, object)?;
     process::run(&mut recipe.cargo("build"))?;
-    let stripped = folder.join("tcp-trace.bpf.o");
+    let stripped = folder.join(format!("{}.bpf.o", object.package));
     fs::copy(recipe.object(), &stripped).with_context(|| format!("writing {}", stripped.display()))?;
     strip::debug_info(&toolchain.compiler, &stripped)?;
     fs::read(&stripped).with_context(|| format!("reading {}", stripped.display()))
 }
 
-fn commit(toolchain: &Toolchain) -> Result<()> {
+fn commit(target: &Target, toolchain: &Toolchain) -> Result<()> {
     // Taken first: should a file change during the compilation, the note will be out of date, not wrong.
-    let source = source::hash(workspace::root())?;
-    let bytes = make(toolchain)?;
+    let source = source::hash(workspace::root(), &target.object)?;
+    let bytes = make(toolchain, &target.object)?;
     let record = Record { source, object: sha256(&bytes), made_by: toolchain.to_string() };
-    let Committed { object, note } = workspace::committed();
+    let Committed { object, note } = (target.committed)();
     if let Some(folder) = object.parent() {
         fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
     }
@@ -140,8 +156,8 @@ fn differs_from_pinned(Toolchain { compiler, linker }: &Toolchain) -> Option<Str
         .or_else(|| tool("a host that is", ARCH.to_owned(), pinned::ARCH.to_owned()))
 }
 
-fn report(comparison: &Comparison) -> Result<ExitCode> {
-    Ok(match comparison {
+fn report(comparison: &Comparison) -> ExitCode {
+    match comparison {
         Comparison::Same { object } => {
             eprintln!("the committed object is what its sources give: SHA-256 {object}");
             ExitCode::SUCCESS
@@ -156,5 +172,5 @@ fn report(comparison: &Comparison) -> Result<ExitCode> {
             eprintln!("error: not compared: {why}");
             ExitCode::from(NOT_PINNED)
         }
-    })
+    }
 }

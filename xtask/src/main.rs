@@ -2,6 +2,7 @@
 //!
 //! Whatever CI does is `cargo xtask ci`, so that it can be done, and understood, on any machine.
 
+mod bench;
 mod ci;
 mod ebpf;
 /// The very files that `tcp-trace/build.rs` uses, so that both make the same object.
@@ -32,6 +33,8 @@ enum Chore {
     Run(run::Args),
     /// Run every test, those on the live kernel included.
     Test(test::Args),
+    /// Measure the program beside other tools and beside the least that the kernel permits; needs root.
+    Bench(bench::Args),
     /// Run the live tests on other kernels, in virtual machines.
     Vm(vm::Args),
     /// Do everything that CI does.
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Chore::Ebpf(args) => ebpf::run(&args),
         Chore::Run(args) => run::run(&args),
         Chore::Test(args) => test::run(&args),
+        Chore::Bench(args) => bench::run(&args),
         Chore::Vm(args) => vm::run(&args),
         Chore::Ci => ci::run(),
     };

@@ -31,7 +31,7 @@ pub(crate) fn run(Args { args }: &Args) -> Result<ExitCode> {
     ]);
     let program = workspace::executable(build, workspace::PROGRAM)?;
 
-    let mut command = if privilege::is_root() { Command::new(program) } else { through_sudo(program)? };
+    let mut command = as_root(program)?;
     if args.is_empty() {
         command.args(["report", "--interval", "5s"]);
     } else {
@@ -41,6 +41,11 @@ pub(crate) fn run(Args { args }: &Args) -> Result<ExitCode> {
     // The program takes our place: Ctrl-C reaches it alone, and its exit code is the one that is seen.
     let error = command.exec();
     Err(Error::new(error).context(format!("starting `{}`", process::show(&command))))
+}
+
+/// A command that runs as root, through sudo if need be.
+pub(crate) fn as_root(program: impl Into<OsString>) -> Result<Command> {
+    if privilege::is_root() { Ok(Command::new(program.into())) } else { through_sudo(program) }
 }
 
 fn through_sudo(program: impl Into<OsString>) -> Result<Command> {

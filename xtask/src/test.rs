@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{object, privilege, process, vm, workspace};
+use crate::{bench, object, privilege, process, vm, workspace};
 use tally::Tally;
 
 /// The integration test that holds the live tests.
@@ -36,6 +36,8 @@ pub(crate) fn run(Args { filter }: &Args) -> Result<ExitCode> {
         run_step(command.args(filter), &mut tally)?;
     }
     run_step(live_tests()?.args(filter), &mut tally)?;
+    // The benchmarks, so that none rots.
+    run_step(bench::smoke()?.arg(filter.as_deref().unwrap_or_default()), &mut tally)?;
     print!("{tally}");
     ensure!(tally.total() > 0, "no test was run; is there one whose name contains {filter:?}?");
     Ok(if tally.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -48,7 +50,9 @@ fn ordinary_tests() -> Result<Vec<Command>> {
         cargo.args(["test", "--locked", "--no-fail-fast"]).args(args);
         cargo
     };
-    let others = ["--workspace", "--exclude", object::PACKAGE, "--exclude", workspace::PROGRAM];
+    let kernel_side = [object::PACKAGE, workspace::REFERENCE.package];
+    let excluded = kernel_side.iter().chain([&workspace::PROGRAM]).flat_map(|package| ["--exclude", package]);
+    let others: Vec<_> = ["--workspace"].into_iter().chain(excluded).collect();
     let mut program = cargo_test(&["--package", workspace::PROGRAM]);
     let mut commands = vec![cargo_test(&others)];
     for (kind, name) in workspace::program_targets()? {

@@ -20,9 +20,25 @@ pub(crate) fn root() -> &'static Path {
     own.parent().unwrap_or(own)
 }
 
-/// The committed eBPF object.
+/// The package with the benchmarks.
+pub(crate) const BENCH: &str = "tcp-trace-bench";
+
+/// The programs that the benchmarks measure against.
+pub(crate) const REFERENCE: object::Object =
+    object::Object { package: "tcp-trace-bench-ebpf", code: &["tcp-trace/bench/ebpf"] };
+
+/// The committed eBPF object of the program.
 pub(crate) fn committed() -> object::record::Committed {
     object::record::Committed::of(&root().join(PROGRAM))
+}
+
+/// The committed object that the benchmarks measure against.
+pub(crate) fn committed_reference() -> object::record::Committed {
+    let folder = root().join("tcp-trace/bench/bpf");
+    object::record::Committed {
+        object: folder.join("reference.bpf.o"),
+        note: folder.join("reference.bpf.o.toml"),
+    }
 }
 
 /// Cargo, at the root of the workspace; rustup sees to it that it is the one that runs us.

@@ -8,6 +8,7 @@ use super::HalfOpen;
 use crate::{
     endpoint::Endpoint,
     histogram::Histogram,
+    mode::{Mode, Reason},
     process::{Comm, OwnerSource},
     session::{Degradation, Host},
     state::TcpState,
@@ -31,6 +32,8 @@ pub struct Report {
     pub source: Source,
     /// Whether every transition is accounted for.
     pub loss: Loss,
+    /// Which mode held when, in order.
+    pub modes: Vec<ModeSpan>,
     /// The transition matrix, exact also where the stream lost events.
     pub transitions: Vec<TransitionCount>,
     /// Per state, by name.
@@ -95,7 +98,7 @@ pub struct Source {
     pub degradations: Vec<Degradation>,
 }
 
-/// The balance `seen = delivered + filtered + lost`.
+/// The balance `seen = delivered + filtered + lost + aggregated`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Loss {
     /// Transitions of TCP sockets in the window.
@@ -106,6 +109,11 @@ pub struct Loss {
     pub filtered: u64,
     /// Those that the stream lost; they are in `transitions` by kind, except for `missed`.
     pub lost: u64,
+    /// Those that were counted in the kernel; they are in `transitions` by kind.
+    pub aggregated: u64,
+    /// Of the aggregated, those of which only the kind was counted, because there was no room for a row of their owner
+    /// and time.
+    pub unattributed: u64,
     /// Of the lost, those whose kind is not known: the kernel skipped the program, because it was
     /// already running on that CPU.
     pub missed: u64,
@@ -118,6 +126,21 @@ pub struct Loss {
     /// Records of other kinds that the ring buffer had no room for: who accepted a socket, what became of a half-open
     /// request. Not among the transitions; what they would have told is unknown.
     pub side_lost: u64,
+}
+
+/// A stretch of the window in which transitions reached user space in one way.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ModeSpan {
+    /// Which way.
+    pub mode: Mode,
+    /// Why it began, at `start` or before the window.
+    pub reason: Reason,
+    /// Its beginning in the window.
+    pub start: WallTime,
+    /// Its end in the window.
+    pub end: WallTime,
+    /// Its length in the window.
+    pub seconds: f64,
 }
 
 /// One cell of the transition matrix.
@@ -158,6 +181,8 @@ pub struct DurationSummary {
     pub p99_ns: Option<u64>,
     /// The longest.
     pub max_ns: Option<u64>,
+    /// Of these, those that are only known to lie between a power of two and the next: they were aggregated.
+    pub coarse: u64,
 }
 
 impl From<&Histogram> for DurationSummary {
@@ -169,6 +194,7 @@ impl From<&Histogram> for DurationSummary {
             p90_ns: histogram.percentile(90),
             p99_ns: histogram.percentile(99),
             max_ns: histogram.max(),
+            coarse: histogram.coarse(),
         }
     }
 }
@@ -361,7 +387,9 @@ pub struct ProcessSummary {
     pub process: Option<ProcessIdentity>,
     /// Transitions of its sockets.
     pub total: u64,
-    /// The same, by kind.
+    /// Of these, those that were aggregated and whose owner is inferred: the process listens where they came in.
+    pub inferred: u64,
+    /// The same as `total`, by kind.
     pub transitions: Vec<TransitionCount>,
     /// Its sockets at the end of the window, as far as their transitions were seen.
     pub live: u64,

@@ -15,6 +15,8 @@ type Matrix = Box<[u64; TRANSITIONS]>;
 struct Totals {
     received: Matrix,
     accepted: Matrix,
+    /// Counted in the kernel, in rows.
+    aggregated: Matrix,
     kernel: Box<Counters>,
     missed: u64,
     untracked: u64,
@@ -39,6 +41,7 @@ impl Default for Balance {
         let zero = Totals {
             received: Box::new([0; TRANSITIONS]),
             accepted: Box::new([0; TRANSITIONS]),
+            aggregated: Box::new([0; TRANSITIONS]),
             kernel: Box::new(Counters::ZERO),
             missed: 0,
             untracked: 0,
@@ -57,6 +60,14 @@ impl Balance {
     /// An event is part of the report.
     pub(super) fn accepted(&mut self, old: TcpState, new: TcpState) {
         bump(&mut self.now.accepted, old, new);
+    }
+
+    /// The kernel has counted so many.
+    pub(super) fn aggregated(&mut self, old: TcpState, new: TcpState, count: u64) {
+        if let Some(sum) = self.now.aggregated.get_mut(slot(old.number(), new.number())) {
+            // Saturating, because the rows of a recording may say anything.
+            *sum = sum.saturating_add(count);
+        }
     }
 
     /// An event's connection had no room in the table.
@@ -103,6 +114,7 @@ impl Balance {
         let taken_over = delivered.saturating_sub(received);
         let missed = now.missed.saturating_sub(before.missed);
         let turned_away = received.saturating_sub(delivered);
+        let unattributed = window(&now.kernel.unaggregated, &before.kernel.unaggregated);
         Loss {
             seen: now
                 .seen(*ended)
@@ -112,6 +124,8 @@ impl Balance {
             delivered,
             filtered: window(&now.kernel.filtered, &before.kernel.filtered).saturating_add(turned_away),
             lost: window(&now.kernel.lost, &before.kernel.lost).saturating_add(missed),
+            aggregated: window(&*now.aggregated, &*before.aggregated).saturating_add(unattributed),
+            unattributed,
             missed,
             balanced: self.balanced(),
             repaired: surveyed.then(|| now.repaired.saturating_sub(before.repaired)),
@@ -131,7 +145,10 @@ impl Balance {
                 let (old, new) = pair(index);
                 let delivered = window(&*now.accepted, &*before.accepted, index);
                 let lost = window(&now.kernel.lost, &before.kernel.lost, index);
-                let count = if with_lost { delivered.saturating_add(lost) } else { delivered };
+                let rows = window(&*now.aggregated, &*before.aggregated, index);
+                let rest = window(&now.kernel.unaggregated, &before.kernel.unaggregated, index);
+                let unseen = lost.saturating_add(rows).saturating_add(rest);
+                let count = if with_lost { delivered.saturating_add(unseen) } else { delivered };
                 (count > 0).then(|| TransitionCount {
                     old: TcpState::from_number(old),
                     new: TcpState::from_number(new),
@@ -146,16 +163,17 @@ impl Balance {
         self.before = self.now.clone();
     }
 
-    /// Kind by kind: what the kernel emitted has arrived. At the end exactly; before, what arrived since the
-    /// counters were read comes on top.
+    /// Kind by kind: what the kernel emitted or aggregated has arrived. At the end exactly; before, what arrived since
+    /// the counters were read comes on top.
     fn balanced(&self) -> bool {
-        let Totals { received, kernel, .. } = &self.now;
+        let Totals { received, aggregated, kernel, .. } = &self.now;
         (0..TRANSITIONS).all(|index| {
-            let received = at(&**received, index);
-            let expected = at(&kernel.seen, index)
-                .wrapping_sub(at(&kernel.filtered, index))
-                .wrapping_sub(at(&kernel.lost, index));
-            if self.ended { received == expected } else { received >= expected }
+            // Wide, because the counters of a recording may say anything.
+            let sum = |parts: &[&[u64]]| parts.iter().map(|part| u128::from(at(part, index))).sum::<u128>();
+            let kept = sum(&[&kernel.filtered, &kernel.lost, &kernel.unaggregated]);
+            let accounted = kept + sum(&[&**received, &**aggregated]);
+            let seen = sum(&[&kernel.seen]);
+            if self.ended { accounted == seen } else { kept <= seen && accounted >= seen }
         })
     }
 }
@@ -173,10 +191,9 @@ impl Totals {
         if ended {
             return counted;
         }
-        let arrived = total(&*self.received);
-        counted.max(
-            arrived.saturating_add(total(&self.kernel.filtered)).saturating_add(total(&self.kernel.lost)),
-        )
+        let Self { received, aggregated, kernel, .. } = self;
+        let parts = [&**received, &**aggregated, &kernel.filtered, &kernel.lost, &kernel.unaggregated];
+        counted.max(parts.into_iter().fold(0, |sum, part| sum.saturating_add(total(part))))
     }
 }
 

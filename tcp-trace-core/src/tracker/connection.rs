@@ -465,6 +465,10 @@ impl Connection {
             return None;
         }
         let started = self.connecting.take()?;
+        // Otherwise the transition that decided it was lost, or aggregated.
+        if !matches!(event.old, TcpState::SynSent | TcpState::SynReceived) {
+            return None;
+        }
         Some(match (event.new, event.error) {
             (TcpState::Close, Some(ECONNREFUSED)) => Attempt::Refused,
             (TcpState::Close, Some(ETIMEDOUT)) => Attempt::TimedOut,

@@ -11,13 +11,11 @@ use crate::{input::Event, report::Obituary, state::TcpState};
 impl Tracker {
     /// A connection or a listener has ended.
     pub(super) fn close(&mut self, key: Key, event: &Event, step: &Step, output: &mut Output) {
-        let max = self.settings.max_survey_rows();
-        if self.survey.as_mut().is_some_and(|survey| !survey.closed(key, max)) {
-            // It has taken so long that it knows nothing any more.
-            self.survey = None;
-            self.samples.gauge.drops(1);
-        }
+        self.finished(key);
         let Some(mut connection) = self.table.remove(key) else { return };
+        if event.old == TcpState::Listen {
+            self.listener_gone(&connection);
+        }
         let life = connection.life.take().filter(|_| event.old != TcpState::Listen);
         let obituary = life.map(|life| {
             let container = step.change.container.clone();
@@ -32,6 +30,16 @@ impl Tracker {
                 self.wake.add(cookie, connection, obituary, event.time);
             }
             _ => self.bury(&mut connection, obituary, output),
+        }
+    }
+
+    /// A connection has ended, whatever is known of it.
+    pub(super) fn finished(&mut self, key: Key) {
+        let max = self.settings.max_survey_rows();
+        if self.survey.as_mut().is_some_and(|survey| !survey.closed(key, max)) {
+            // It has taken so long that it knows nothing any more.
+            self.survey = None;
+            self.samples.gauge.drops(1);
         }
     }
 

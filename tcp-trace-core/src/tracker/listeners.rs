@@ -50,6 +50,11 @@ impl Listeners {
         found.next().is_none().then_some(first)
     }
 
+    /// The listeners at a port of a namespace.
+    pub(super) fn at_port(&self, netns: Option<u32>, port: u16) -> impl Iterator<Item = Parent> + '_ {
+        self.0.get(&(netns, port)).into_iter().flatten().map(|(_, parent)| *parent)
+    }
+
     /// The listener at an address of a namespace, whatever its family.
     pub(super) fn find_at(&self, netns: Option<u32>, local: Endpoint) -> Option<Parent> {
         self.find(netns, local, AF_INET).or_else(|| self.find(netns, local, AF_INET6))

@@ -4,6 +4,7 @@
 //! and is then judged by the filter: accepted, turned away, or held back until the connection's final tuple
 //! or owner is known.
 
+mod aggregate;
 mod balance;
 mod connection;
 mod ending;
@@ -28,6 +29,7 @@ mod wake;
 use tcp_trace_common::filter::{Filter, Subject, Verdict};
 
 use self::{
+    aggregate::Modes,
     balance::Balance,
     connection::{Connection, Key, Step},
     gauge::RowGauges,
@@ -47,6 +49,7 @@ use self::{
 use crate::{
     filter::TooMany,
     input::{Event, Input, RequestChange, SocketUse, UseKind},
+    mode::Mode,
     process::{OwnerSource, ProcessId},
     report::{Obituary, Report, StateChange},
     session::Session,
@@ -134,6 +137,7 @@ pub struct Tracker {
     namespaces: Namespaces,
     time_waits: TimeWaits,
     wake: Wake,
+    modes: Modes,
     /// The survey that is under way.
     survey: Option<Survey>,
     /// What the last survey found out about sockets beyond their state.
@@ -177,6 +181,7 @@ impl Tracker {
             namespaces: Namespaces::default(),
             time_waits: TimeWaits::default(),
             wake: Wake::default(),
+            modes: Modes::default(),
             survey: None,
             samples: Samples::default(),
             window_start: started,
@@ -194,6 +199,7 @@ impl Tracker {
     /// they are wanted.
     pub fn apply(&mut self, input: &Input, output: &mut Output) {
         match input {
+            Input::Event(event) if event.aggregated => self.shown(event, output),
             Input::Event(event) => self.event(event, output),
             Input::SocketUse(used) => self.socket_use(used, output),
             Input::Request(change) => self.request(change),
@@ -211,6 +217,8 @@ impl Tracker {
             Input::Requests(rows) => self.survey_requests(rows),
             Input::Facts(facts) => self.facts(facts),
             Input::SurveyEnd(end) => self.survey_end(end, output),
+            Input::Mode(change) => self.mode(*change),
+            Input::Aggregates(rows) => self.aggregates(rows),
         }
         if matches!(input, Input::End(_)) {
             for ended in self.wake.drain() {
@@ -222,10 +230,17 @@ impl Tracker {
         }
     }
 
-    /// Whether transitions were lost since the last whole survey.
+    /// Whether the table is to be put right as soon as possible: transitions were lost since the last whole survey, or
+    /// aggregated until a moment ago.
     #[must_use]
     pub fn needs_repair(&self) -> bool {
-        self.balance.needs_repair()
+        self.balance.needs_repair() || (self.modes.blurred && self.modes.now.mode == Mode::Stream)
+    }
+
+    /// Whether it is to be put right before it is reported on.
+    #[must_use]
+    pub fn is_blurred(&self) -> bool {
+        self.balance.needs_repair() || self.modes.blurred
     }
 
     /// The processes that were seen since the last call and that no facts are known of yet.
@@ -245,6 +260,7 @@ impl Tracker {
         self.tally = Tally::new(self.settings.max_rows);
         self.balance.next_window();
         self.namespaces.next_window();
+        self.modes.next_window();
         self.window_start = self.now;
         report
     }

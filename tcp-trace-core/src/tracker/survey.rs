@@ -205,6 +205,9 @@ impl Tracker {
         // Where there are more sockets than room, no later survey can tell more.
         let certain = whole && (survey.truncated || self.bury_unlisted(&rows, &survey, end));
         self.balance.surveyed(certain);
+        if certain {
+            self.modes.surveyed();
+        }
         if listed(TcpState::NewSynReceived) {
             self.requests_listed(&rows, &survey, &end.namespaces);
         }
@@ -271,7 +274,9 @@ impl Tracker {
         match self.table.get_mut(key) {
             Some(known) if known.last < survey.begin && known.state != row.state => {
                 known.repair(row, age, read);
-                self.balance.repaired();
+                if !self.modes.blurred {
+                    self.balance.repaired();
+                }
             }
             Some(known) => known.learn_age(row.state, age, read),
             None if room => {
@@ -350,7 +355,12 @@ impl Tracker {
     /// list in steps, between which a place in it may shift (`inet_diag_dump_icsk`, `net/ipv4/inet_diag.c`). Returns whether
     /// nothing awaits a second look.
     fn bury_unlisted(&mut self, rows: &[(Timestamp, SocketRow)], survey: &Survey, end: &SurveyEnd) -> bool {
-        let listed: FxHashSet<_> = rows.iter().map(|(_, row)| row.cookie).collect();
+        let (sockets, others): (Vec<_>, Vec<_>) =
+            rows.iter().map(|(_, row)| row).partition(|row| is_socket(row));
+        let listed: FxHashSet<_> = sockets.into_iter().map(|row| row.cookie).collect();
+        // A time-wait socket has the cookie of the socket that it has taken the place of.
+        let replaced: FxHashSet<_> =
+            others.into_iter().filter(|row| is_time_wait(row)).map(|row| row.cookie).collect();
         let before = std::mem::take(&mut self.samples.unlisted);
         let unlisted = self.table.values().filter(|connection| {
             connection.last < survey.begin
@@ -358,16 +368,20 @@ impl Tracker {
                 && connection.cookie.is_some_and(|cookie| !listed.contains(&cookie))
         });
         let (dead, unlisted): (Vec<_>, _) =
-            unlisted.map(Connection::key).partition(|key| before.contains(key));
-        self.samples.unlisted = unlisted.into_iter().collect();
-        for key in dead {
+            unlisted.map(|connection| (connection.key(), connection.cookie)).partition(|(key, cookie)| {
+                before.contains(key) || cookie.is_some_and(|cookie| replaced.contains(&cookie))
+            });
+        self.samples.unlisted = unlisted.into_iter().map(|(key, _)| key).collect();
+        for (key, _) in dead {
             let Some(mut connection) = self.table.remove(key) else { continue };
             if connection.state == TcpState::Listen {
                 self.listeners.remove(key, &connection);
             }
             self.tally.attribute(&mut connection);
             self.held.take(key);
-            self.balance.repaired();
+            if !self.modes.blurred {
+                self.balance.repaired();
+            }
         }
         self.samples.unlisted.is_empty()
     }

@@ -1,5 +1,7 @@
 //! The counts of one window.
 
+mod aggregate;
+
 use std::{collections::BTreeMap, net::IpAddr};
 
 use rustc_hash::FxHashMap;
@@ -35,6 +37,8 @@ pub(super) struct Tally {
     pub(super) processes: FxHashMap<Option<ProcessId>, ProcessTally>,
     /// Transitions of processes that the table had no room for.
     pub(super) omitted: u64,
+    /// Aggregated transitions of unknown owners, by cgroup.
+    pub(super) cgroups: FxHashMap<u64, u64>,
     pub(super) time_wait: u64,
     pub(super) orphaned: u64,
 }
@@ -78,6 +82,8 @@ pub(super) struct ProcessTally {
     pub(super) comm: Option<Comm>,
     pub(super) transitions: Cells,
     pub(super) time_wait: u64,
+    /// Of its transitions, those of aggregated sockets that are only inferred to be its own.
+    pub(super) inferred: u64,
 }
 
 /// Transitions by kind, of which a process has a dozen at most.
@@ -99,6 +105,7 @@ impl Tally {
             connects: FxHashMap::default(),
             processes: FxHashMap::default(),
             omitted: 0,
+            cgroups: FxHashMap::default(),
             time_wait: 0,
             orphaned: 0,
         }
@@ -123,7 +130,7 @@ impl Tally {
             }
             row.ended(change.peer.address, Outcome::Completed);
             self.handshakes.add(*handshake);
-            self.count_source(*handshake);
+            self.count_source(*handshake, 1);
         }
         if let Some(attempt) = attempt {
             bounded(&mut self.connects, change.peer, self.max_rows).add(*attempt);
@@ -208,7 +215,7 @@ impl Tally {
             return;
         }
         match self.process(owner) {
-            Some(process) => trail.for_each(|slot| process.transitions.add(slot)),
+            Some(process) => trail.for_each(|slot| process.transitions.add(slot, 1)),
             None => self.omitted += trail.count() as u64,
         }
     }
@@ -223,7 +230,7 @@ impl Tally {
         Some(process)
     }
 
-    fn count_source(&mut self, handshake: Handshake) {
+    fn count_source(&mut self, handshake: Handshake, count: u64) {
         let Handshake::Known { source, .. } = handshake else { return };
         let HalfOpenSources { sock_ops, fentry, fast_open, synack, srtt, rto } = &mut self.sources;
         *match source {
@@ -233,19 +240,19 @@ impl Tally {
             DurationSource::SynAck => synack,
             DurationSource::Srtt => srtt,
             DurationSource::Rto => rto,
-        } += 1;
+        } += count;
     }
 }
 
 impl Cells {
-    fn add(&mut self, slot: u8) {
+    fn add(&mut self, slot: u8, times: u64) {
         match self.0.binary_search_by_key(&slot, |(slot, _)| *slot) {
             Ok(at) => {
                 if let Some((_, count)) = self.0.get_mut(at) {
-                    *count += 1;
+                    *count += times;
                 }
             }
-            Err(at) => self.0.insert(at, (slot, 1)),
+            Err(at) => self.0.insert(at, (slot, times)),
         }
     }
 

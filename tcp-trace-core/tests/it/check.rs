@@ -7,6 +7,8 @@
 //!   CLOSE_WAIT). A filter is `pid:1,netns:2,cgroup:3,v4,local:80,peer:443`.
 //! * `lost <event>` and `filtered <event>`: it happened, but the kernel could not, or would not, pass it on.
 //! * `vanished <event>`: the kernel passed it on, and it never arrived. `uncounted <event>`: the reverse.
+//! * `mode <time> stream|aggregate <reason>`: another mode begins. `sum <n> <OLD>NEW> …` (`dsl.rs`): a row of transitions that
+//!   the kernel has counted, `unsummed <event>` one that no row had room for, `shown <event>` one that a row has.
 //! * `missed <n>`: runs that the kernel skipped.
 //! * `counters <time>`: the kernel's counters of everything so far.
 //! * `end <time>`: the counters and the mark of a complete stream.
@@ -16,7 +18,7 @@
 
 use tcp_trace_common::{
     counters::{Counters, slot},
-    event::StateChange,
+    event::{StateChange, flags},
 };
 use tcp_trace_core::{
     decode::decode,
@@ -92,6 +94,8 @@ enum Fate {
     Lost,
     Vanished,
     Uncounted,
+    Unsummed,
+    Shown,
 }
 
 impl Run {
@@ -119,6 +123,14 @@ impl Run {
             "uncounted" => self.event(rest, &Fate::Uncounted),
             "filtered" => self.event(rest, &Fate::Filtered),
             "missed" => self.missed += rest.parse::<u64>().unwrap(),
+            "mode" => self.json(kind::MODE, &dsl::mode(rest)),
+            "sum" => {
+                let row = dsl::aggregate(rest);
+                self.counters.seen[slot(row.key.old, row.key.new)] += row.count;
+                self.record(kind::AGGREGATES, row.as_bytes());
+            }
+            "unsummed" => self.event(rest, &Fate::Unsummed),
+            "shown" => self.event(rest, &Fate::Shown),
             "counters" => self.counters(dsl::time(rest)),
             "end" => {
                 self.counters(dsl::time(rest));
@@ -152,14 +164,19 @@ impl Run {
     }
 
     fn event(&mut self, line: &str, fate: &Fate) {
-        let event: StateChange = dsl::event(line, self.bare);
+        let mut event: StateChange = dsl::event(line, self.bare);
         let slot = slot(event.old, event.new);
-        if !matches!(fate, Fate::Uncounted) {
+        if !matches!(fate, Fate::Uncounted | Fate::Shown) {
             self.counters.seen[slot] += 1;
         }
         match fate {
             Fate::Filtered => self.counters.filtered[slot] += 1,
             Fate::Lost => self.counters.lost[slot] += 1,
+            Fate::Unsummed => self.counters.unaggregated[slot] += 1,
+            Fate::Shown => {
+                event.flags |= flags::AGGREGATED;
+                self.record(kind::EVENT, event.as_bytes());
+            }
             Fate::Vanished => {}
             Fate::Delivered | Fate::Uncounted => self.record(kind::EVENT, event.as_bytes()),
         }

@@ -15,9 +15,10 @@ use std::net::SocketAddr;
 
 use tcp_trace_common::{
     address::{AF_INET, AF_INET6},
+    aggregate::{AggregateRow, HELD, NO_TIME, bucket, what},
     event::{RequestChange, SocketUse, StateChange, flags, kind, request_change, socket_use},
 };
-use tcp_trace_core::{endpoint::Endpoint, state::TcpState};
+use tcp_trace_core::{endpoint::Endpoint, mode::ModeChange, state::TcpState};
 use zerocopy::FromZeros;
 
 /// CLOCK_MONOTONIC at the start of every session, in nanoseconds.
@@ -203,4 +204,47 @@ pub(crate) fn request_change(line: &str) -> RequestChange {
     (change.peer_addr, change.peer_port) = (event.peer_addr, event.peer_port);
     change.family = event.family;
     change
+}
+
+/// `+1ms aggregate lost`.
+pub(crate) fn mode(line: &str) -> ModeChange {
+    let (at, rest) = word(line);
+    let (mode, reason) = word(rest);
+    let json = format!("{{\"time\":{},\"mode\":\"{mode}\",\"reason\":\"{reason}\"}}", time(at));
+    serde_json::from_str(&json).unwrap_or_else(|error| panic!("{json}: {error}"))
+}
+
+/// `5 EST>FIN_WAIT1 pid=100 start=1 ns=1 cg=2 port=80 err=111 time=1.5 srtt|sock_ops|cookie|time_wait|orphan|held`.
+pub(crate) fn aggregate(line: &str) -> AggregateRow {
+    let (count, rest) = word(line);
+    let (states, rest) = word(rest);
+    let mut row = AggregateRow::new_zeroed();
+    row.count = count.parse().unwrap();
+    let key = &mut row.key;
+    (key.old, key.new) = transition(states);
+    key.bucket = NO_TIME;
+    for attribute in rest.split_whitespace() {
+        match attribute.split_once('=') {
+            Some(("pid", pid)) => key.tgid = pid.parse().unwrap(),
+            Some(("start", ms)) => key.process_start_ns = nanoseconds(ms),
+            Some(("ns", netns)) => key.netns = netns.parse().unwrap(),
+            Some(("cg", id)) => key.cgroup_id = id.parse().unwrap(),
+            Some(("port", port)) => key.listener_port = port.parse().unwrap(),
+            Some(("err", errno)) => key.error = errno.parse().unwrap(),
+            Some(("time", ms)) => key.bucket = bucket(nanoseconds(ms)),
+            _ => {
+                key.what |= match attribute {
+                    "sock_ops" => what::SOCK_OPS,
+                    "srtt" => what::SRTT,
+                    "cookie" => what::COOKIE,
+                    "unmeasured" => what::UNMEASURED,
+                    "time_wait" => what::TIME_WAIT,
+                    "orphan" => what::ORPHAN,
+                    "held" => HELD,
+                    unknown => panic!("what is `{unknown}`?"),
+                }
+            }
+        }
+    }
+    row
 }

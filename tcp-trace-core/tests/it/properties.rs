@@ -3,15 +3,17 @@
 
 use proptest::{collection::vec, prelude::*};
 use tcp_trace_common::{
+    aggregate::{AggregateKey, AggregateRow},
     counters::{Counters, slot},
-    event::{StateChange, kind as event_kind},
+    event::{StateChange, flags, kind as event_kind},
 };
 use tcp_trace_core::{
     decode::decode,
     endpoint::Endpoint,
     filter::FilterSpec,
+    mode::{Mode, ModeChange, Reason},
     record::{CounterReading, Record, encode_counters, kind},
-    report::{Report, TransitionCount},
+    report::{Loss, Report, TransitionCount},
     session::{Attach, Session},
     time::Timestamp,
     tracker::{Output, Settings, Tracker},
@@ -28,6 +30,12 @@ const MAX_ROWS: usize = 3;
 enum Step {
     Deliver(Box<StateChange>),
     Lose(u8, u8),
+    /// So many in a row; or without room for one.
+    Aggregate(Box<AggregateRow>),
+    Spill(u8, u8),
+    /// An event whose transition is in a row.
+    Show(Box<StateChange>),
+    Mode(bool),
     Filter(u8, u8),
     Miss,
     /// The counters are read and a report is made.
@@ -87,6 +95,21 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    fn row()(
+        (old, new) in transition(),
+        (tgid, netns, cgroup_id, listener_port) in (0_u32..7, 0_u32..3, 0_u64..3, 0_u16..4),
+        (bucket, what, error) in (0_u8..70, 0_u8..9, prop_oneof![Just(0), Just(111), any::<u16>()]),
+        count in 1_u64..100,
+    ) -> AggregateRow {
+        let process_start_ns = 0;
+        let key = AggregateKey {
+            process_start_ns, cgroup_id, tgid, netns, listener_port, error, old, new, bucket, what,
+        };
+        AggregateRow { key, count }
+    }
+}
+
 fn filter() -> impl Strategy<Value = FilterSpec> {
     let some = (
         proptest::option::of(1_u32..7),
@@ -111,6 +134,13 @@ fn step() -> impl Strategy<Value = Step> {
         30 => event().prop_map(|event| Step::Deliver(Box::new(event))),
         2 => transition().prop_map(|(old, new)| Step::Lose(old, new)),
         2 => transition().prop_map(|(old, new)| Step::Filter(old, new)),
+        4 => row().prop_map(|row| Step::Aggregate(Box::new(row))),
+        1 => transition().prop_map(|(old, new)| Step::Spill(old, new)),
+        6 => event().prop_map(|event| {
+            let flags = event.flags | flags::AGGREGATED;
+            Step::Show(Box::new(StateChange { flags, ..event }))
+        }),
+        1 => any::<bool>().prop_map(Step::Mode),
         1 => Just(Step::Miss),
         1 => Just(Step::Report),
     ]
@@ -154,6 +184,21 @@ impl Run {
                 Step::Filter(old, new) => {
                     counters.seen[slot(*old, *new)] += 1;
                     counters.filtered[slot(*old, *new)] += 1;
+                }
+                Step::Aggregate(row) => {
+                    counters.seen[slot(row.key.old, row.key.new)] += row.count;
+                    apply(&mut tracker, &mut outcome, kind::AGGREGATES, row.as_bytes());
+                }
+                Step::Spill(old, new) => {
+                    counters.seen[slot(*old, *new)] += 1;
+                    counters.unaggregated[slot(*old, *new)] += 1;
+                }
+                Step::Show(event) => apply(&mut tracker, &mut outcome, kind::EVENT, event.as_bytes()),
+                Step::Mode(aggregate) => {
+                    let mode = if *aggregate { Mode::Aggregate } else { Mode::Stream };
+                    let change = ModeChange { time: Timestamp(BASE + 500), mode, reason: Reason::Asked };
+                    let json = serde_json::to_vec(&change).unwrap();
+                    apply(&mut tracker, &mut outcome, kind::MODE, &json);
                 }
                 Step::Miss => missed += 1,
                 Step::Report => {
@@ -224,12 +269,12 @@ fn record() -> impl Strategy<Value = (u16, Vec<u8>)> {
         bytes[..2].copy_from_slice(&event_kind::STATE_CHANGE.to_le_bytes());
         (kind::EVENT, bytes)
     });
-    let counters = (0_u64..300, any::<[u64; 5]>()).prop_map(|(slot, [time, missed, rest @ ..])| {
+    let counters = (0_u64..300, any::<[u64; 7]>()).prop_map(|(slot, [time, missed, rest @ ..])| {
         let words = [time, missed, slot].into_iter().chain(rest);
         (kind::COUNTERS, words.flat_map(u64::to_le_bytes).collect())
     });
     let end = any::<u64>().prop_map(|time| (kind::END, time.to_le_bytes().to_vec()));
-    prop_oneof![event, counters, end, (0_u16..5, vec(any::<u8>(), 0..200))]
+    prop_oneof![event, counters, end, (0_u16..13, vec(any::<u8>(), 0..200))]
 }
 
 proptest! {
@@ -241,7 +286,7 @@ proptest! {
         for report in &reports {
             let loss = report.loss;
             prop_assert!(loss.balanced);
-            prop_assert_eq!(loss.seen, loss.delivered + loss.filtered + loss.lost);
+            prop_assert_eq!(loss.seen, loss.delivered + loss.filtered + loss.lost + loss.aggregated);
         }
         prop_assert_eq!(sum(&reports, |report| report.loss.delivered), rows as u64);
     }
@@ -252,19 +297,21 @@ proptest! {
         let lost_are_ours = run.recorded.is_decided_in_kernel() && run.replay.is_empty();
         for report in run.play().reports {
             let loss = report.loss;
-            let lost = if lost_are_ours { loss.lost - loss.missed } else { 0 };
+            let lost = if lost_are_ours { loss.lost - loss.missed + loss.aggregated } else { 0 };
             prop_assert_eq!(count(&report.transitions), loss.delivered + lost);
         }
     }
 
     #[test]
     fn every_delivered_transition_is_some_processs(run in run()) {
+        let rows_are_ours = run.recorded.is_decided_in_kernel() && run.replay.is_empty();
         let reports = run.play().reports;
         for process in reports.iter().flat_map(|report| &report.processes) {
             prop_assert_eq!(process.total, count(&process.transitions));
         }
         let attributed = sum(&reports, |r| r.omitted + r.processes.iter().map(|p| p.total).sum::<u64>());
-        prop_assert_eq!(attributed, sum(&reports, |report| report.loss.delivered));
+        let rows = |loss: &Loss| if rows_are_ours { loss.aggregated - loss.unattributed } else { 0 };
+        prop_assert_eq!(attributed, sum(&reports, |report| report.loss.delivered + rows(&report.loss)));
     }
 
     #[test]

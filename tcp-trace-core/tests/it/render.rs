@@ -7,8 +7,8 @@ use tcp_trace_core::{
     process::{Owner, OwnerSource},
     report::{
         CloseWait, CloseWaitKinds, Closer, Connect, ContainerSummary, DurationSummary, Ending, HalfOpen,
-        Limit, Listener, Loss, NamespaceSummary, Obituary, PeerCount, ProcessIdentity, Queue, Report, Role,
-        Socket, StateChange, TimeWait, TimeWaitDestination, TransitionCount,
+        Limit, Listener, Loss, ModeSpan, NamespaceSummary, Obituary, PeerCount, ProcessIdentity, Queue,
+        Report, Role, Socket, StateChange, TimeWait, TimeWaitDestination, TransitionCount,
     },
     state::TcpState,
 };
@@ -68,6 +68,7 @@ fn owner_of(owner: Option<Owner>) -> String {
 pub(crate) fn part(report: &Report, part: &str) -> String {
     match part {
         "loss" => loss(&report.loss),
+        "modes" => modes(report),
         "limits" => limits(&report.limits),
         "transitions" => format!("transitions: {}\n", cells(&report.transitions)),
         "states" => states(report),
@@ -150,9 +151,24 @@ fn limits(limits: &[Limit]) -> String {
 }
 
 fn loss(loss: &Loss) -> String {
-    let Loss { seen, delivered, filtered, lost, missed, balanced, repaired, untracked, side_lost: _ } = loss;
+    let Loss {
+        seen,
+        delivered,
+        filtered,
+        lost,
+        aggregated,
+        unattributed,
+        missed,
+        balanced,
+        repaired,
+        untracked,
+        side_lost: _,
+    } = loss;
     let balance = if *balanced { "balanced" } else { "NOT BALANCED" };
     let mut text = format!("loss: {seen} = {delivered} + {filtered} + {lost} {balance}");
+    if *aggregated > 0 {
+        let _ = write!(text, " aggregated={aggregated}/{unattributed}");
+    }
     if *missed > 0 {
         let _ = write!(text, " missed={missed}");
     }
@@ -163,6 +179,14 @@ fn loss(loss: &Loss) -> String {
         let _ = write!(text, " untracked={untracked}");
     }
     text + "\n"
+}
+
+fn modes(report: &Report) -> String {
+    let span = |span: &ModeSpan| {
+        let start = span.start.0 - 1_700_000_000_000_000_000;
+        format!("mode {:?} from +{} for {} s: {}\n", span.mode, ms(start), span.seconds, span.reason.words())
+    };
+    report.modes.iter().map(span).collect()
 }
 
 fn states(report: &Report) -> String {
@@ -348,6 +372,9 @@ fn processes(report: &Report) -> String {
     for row in &report.processes {
         let (owner, cells) = (process(row.process.as_ref()), cells(&row.transitions));
         let _ = writeln!(text, "process {owner}: {} live {} {cells}", row.total, row.live);
+        if row.inferred > 0 {
+            text.insert_str(text.len() - 1, &format!(" inferred={}", row.inferred));
+        }
     }
     if report.omitted > 0 {
         let _ = writeln!(text, "omitted: {}", report.omitted);

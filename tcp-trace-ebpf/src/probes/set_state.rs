@@ -9,9 +9,10 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use tcp_trace_common::{
+    aggregate::class,
     cookies,
     event::{flags, kind},
-    filter::Subject,
+    filter::{Subject, Verdict},
     nesting::live,
     packed::{self, Addresses, Head, PackedChange, Parts, Rest, Then, User},
     request::source,
@@ -19,7 +20,8 @@ use tcp_trace_common::{
 };
 
 use crate::{
-    emit::{self, Cpu},
+    aggregate::{self, Facts, Process},
+    emit::{self, Cpu, Transition},
     kernel::{Task, TcpSock, bytes},
     maps::{HELD, TIME_WAITS, TimeWait, UNCLAIMED, global, requests, sockets},
 };
@@ -40,94 +42,188 @@ fn set_state(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// Counts and emits a transition; `live` has the bits of [`live`].
+/// What a transition shows of its socket.
+#[derive(Clone, Copy)]
+struct Shown {
+    tcp: TcpSock,
+    old: u8,
+    new: u8,
+    family: u16,
+    addresses: Addresses,
+    local_port: u16,
+    peer_port: u16,
+    netns: u32,
+    cgroup_id: u64,
+    cookie: u64,
+    request_ns: u64,
+    /// Bits of [`flags`] on the request and on what the kernel made of the socket.
+    noted: u32,
+    /// 0, of which the verifier does not know that (see [`emit::forget`]).
+    nothing: u64,
+}
+
+/// Counts a transition, and emits it or puts it into its row; `live` has the bits of [`live`].
 #[inline(always)]
 pub(super) fn record(ctx: &BtfTracePointContext, cpu: Cpu, live: u64, tcp: TcpSock, old: u8, new: u8) {
     let transition = cpu.see(old, new);
-    let sk = tcp.common();
-    let family = sk.family();
-    let (local_addr, peer_addr) = sk.addresses(family);
-    let (local_port, peer_port) = (tcp.local_port(old, new), sk.peer_port());
-    let (netns, cgroup_id) = (sk.netns(), tcp.cgroup_id());
-    let cookie = sk.cookie();
-    // Before the filter and the buffer can fail, so that no entry outlives what it is for.
-    let (request_ns, request_flags) = take_request(cookie, old, new);
-    let time_wait = take_time_wait(live, sk.address(), cookie, old, new);
+    let shown = look(live, tcp, old, new);
+    let Shown { old, new, local_port, peer_port, cookie, .. } = shown;
     debug!(ctx, "set_state {} -> {} ports {} {}", old, new, local_port, peer_port);
+    let mut verdict = Verdict::Accept;
     if global!(SETTINGS.filtering) != 0 {
-        let (local_addr, peer_addr) = (bytes(local_addr), bytes(peer_addr));
-        let subject = Subject {
-            old,
-            new,
-            local_port,
-            peer_port,
-            family,
-            netns,
-            cgroup_id,
-            local_addr: &local_addr,
-            peer_addr: &peer_addr,
-            // The owner is not known here for certain, whoever runs now; user space decides.
-            pid: 0,
-        };
-        if !transition.wanted(&subject) {
+        verdict = judge(transition, &shown);
+        if verdict == Verdict::Reject {
             return;
         }
     }
-    let has_file = tcp.has_file();
-    note_unclaimed(live, cookie, old, new, has_file);
-    note_held(live, cookie, new, has_file, tcp);
-    let (user, task) = user(tcp);
-    let (rest, rest_flags) = rest(tcp, old, new, request_ns, (cgroup_id >> 32) as u32);
-    let addresses = Addresses { local: local_addr, peer: peer_addr };
+    let has_file = emit::forget(tcp.has_file().into(), cookie) != 0;
+    let anew = |state: u8| emit::forget(state.into(), cookie) as u8;
+    note_unclaimed(live, cookie, anew(old), anew(new), has_file);
+    // What the filter cannot judge yet is sent as ever: a row could not be taken back.
+    let aggregated = live & live::AGGREGATE != 0 && verdict == Verdict::Accept;
+    // The verifier is to walk the rest once, not once for each mode.
+    let aggregated = || emit::forget(aggregated.into(), cookie) != 0;
+    if !aggregated() {
+        note_held(live, cookie, anew(new), has_file, tcp);
+    }
+    let file = if has_file { 0 } else { flags::NO_FILE };
+    let packed = pack(&shown, file | if aggregated() { flags::AGGREGATED } else { 0 });
+    let class = aggregate::class_of(transition);
+    if !aggregated() || emit::forget(class & class::SHOWN, cookie) != 0 {
+        send(transition, packed, aggregated());
+    }
+    if aggregated() {
+        count(transition, live, class, &shown, &packed);
+    }
+}
+
+/// Looks at the socket, and takes out what other programs have noted of it: before the filter and the buffer can fail, so
+/// that no entry outlives what it is for.
+#[inline(always)]
+fn look(live: u64, tcp: TcpSock, old: u8, new: u8) -> Shown {
+    let sk = tcp.common();
+    let family = sk.family();
+    let (local, peer) = sk.addresses(family);
+    let (local_port, peer_port) = (tcp.local_port(old, new), sk.peer_port());
+    let (netns, cgroup_id) = (sk.netns(), tcp.cgroup_id());
+    let cookie = sk.cookie();
+    let nothing = emit::forget(0, cookie);
+    let anew = |state: u8| emit::forget(state.into(), cookie) as u8;
+    let (request_ns, request_flags) = take_request(nothing, cookie, anew(old), anew(new));
+    let time_wait = take_time_wait(live, sk.address(), cookie, anew(old), anew(new));
+    Shown {
+        tcp,
+        old: anew(old),
+        new: anew(new),
+        family,
+        addresses: Addresses { local, peer },
+        local_port,
+        peer_port,
+        netns,
+        cgroup_id,
+        cookie,
+        request_ns,
+        noted: request_flags | time_wait,
+        nothing,
+    }
+}
+
+/// Whether the filter wants it.
+#[inline(always)]
+fn judge(transition: Transition, shown: &Shown) -> Verdict {
+    let Shown { old, new, local_port, peer_port, family, netns, cgroup_id, addresses, .. } = *shown;
+    let (local_addr, peer_addr) = (bytes(addresses.local), bytes(addresses.peer));
+    transition.judge(&Subject {
+        old,
+        new,
+        local_port,
+        peer_port,
+        family,
+        netns,
+        cgroup_id,
+        local_addr: &local_addr,
+        peer_addr: &peer_addr,
+        // The owner is not known here for certain, whoever runs now; user space decides.
+        pid: 0,
+    })
+}
+
+/// The transition as it is sent, at full length.
+#[inline(always)]
+fn pack(shown: &Shown, bits: u32) -> PackedChange {
+    let Shown { tcp, old, new, family, addresses, cookie, cgroup_id, request_ns, nothing, .. } = *shown;
+    let (user, task) = user(tcp, nothing);
+    let anew = |state: u8| emit::forget(state.into(), cookie) as u8;
+    let (rest, rest_flags) = rest(tcp, nothing, anew(old), anew(new), request_ns, (cgroup_id >> 32) as u32);
     let bits = flags::HAS_SOCK
-        | if has_file { 0 } else { flags::NO_FILE }
+        | bits
         | socket_flags(tcp)
-        | time_wait
-        | request_flags
+        | shown.noted
         | task
         | rest_flags
         | packed::address_flags(family, &addresses);
-    let bits = forgotten(bits, live);
     let head = Head {
         kind: kind::PACKED_CHANGE,
         old,
         new,
-        flags: bits,
+        flags: emit::forget(bits.into(), cookie) as u32,
         // SAFETY: takes nothing.
         time_ns: unsafe { bpf_ktime_get_ns() },
         cookie,
-        skaddr: sk.address(),
+        skaddr: tcp.common().address(),
         cgroup_low: cgroup_id as u32,
-        netns,
-        local_v4: packed::short(local_addr),
-        peer_v4: packed::short(peer_addr),
-        local_port,
-        peer_port,
+        netns: shown.netns,
+        local_v4: packed::short(addresses.local),
+        peer_v4: packed::short(addresses.peer),
+        local_port: shown.local_port,
+        peer_port: shown.peer_port,
         srtt_us: tcp.srtt_us(),
     };
+    PackedChange { head, user, rest, addresses }
+}
+
+/// Emits a transition, without the parts that say nothing.
+#[inline(always)]
+fn send(transition: Transition, packed: PackedChange, aggregated: bool) {
+    let PackedChange { head, user, rest, addresses } = packed;
     // Each branch with a size of its own, because the verifier wants constants.
-    match Parts::of(bits) {
-        Parts::Head => transition.output(head),
-        Parts::User => transition.output(Then(head, user)),
-        Parts::Rest => transition.output(Then(Then(head, user), rest)),
-        Parts::All => transition.output(PackedChange { head, user, rest, addresses }),
+    match Parts::of(head.flags) {
+        Parts::Head => transition.output(head, aggregated),
+        Parts::User => transition.output(Then(head, user), aggregated),
+        Parts::Rest => transition.output(Then(Then(head, user), rest), aggregated),
+        Parts::All => transition.output(PackedChange { head, user, rest, addresses }, aggregated),
     }
 }
 
-/// The same flags, of which the verifier knows nothing any more: the upper half of `live`, which is always 0, comes from a
-/// map. Else it follows each combination of the branches above to the end by itself, a hundred thousand
-/// instructions instead of a thousand, because the length of the record depends on the flags.
+/// Puts a transition into its row.
 #[inline(always)]
-fn forgotten(bits: u32, live: u64) -> u32 {
-    bits ^ (live >> 32) as u32
+fn count(transition: Transition, live: u64, class: u64, shown: &Shown, packed: &PackedChange) {
+    let Shown { tcp, old, new, cookie, netns, cgroup_id, local_port, request_ns, .. } = *shown;
+    let PackedChange { head, user, .. } = packed;
+    let facts = Facts {
+        tcp,
+        live,
+        class,
+        old,
+        new,
+        id: if cookie == 0 { tcp.common().address() } else { cookie },
+        now: head.time_ns,
+        process: Process { tgid: user.tgid, start_ns: user.process_start_ns },
+        netns,
+        cgroup_id,
+        local_port,
+        request_ns,
+        flags: head.flags,
+    };
+    aggregate::count(transition, &facts);
 }
 
 /// How the connection fares and, at its end, what it has carried; and the flags that say so.
 #[inline(always)]
-fn rest(tcp: TcpSock, old: u8, new: u8, request_ns: u64, cgroup_high: u32) -> (Rest, u32) {
+fn rest(tcp: TcpSock, nothing: u64, old: u8, new: u8, request_ns: u64, cgroup_high: u32) -> (Rest, u32) {
     let ends = new == state::CLOSE && old != state::LISTEN;
     let (unread, (bytes_received, bytes_acked)) =
-        if ends { (tcp.unread(), tcp.bytes()) } else { (0, (0, 0)) };
+        if ends { (tcp.unread(), tcp.bytes()) } else { (nothing as u32, (nothing, nothing)) };
     let (has_rto, (total_rto, total_rto_time_ms)) = match tcp.total_rto() {
         Some(rto) => (flags::HAS_RTO, rto),
         None => (0, (0, 0)),
@@ -219,11 +315,11 @@ fn put(set: &'static Array<cookies::Bucket>, cookie: u64) {
 /// When the request that a passive handshake began with was queued, and the flags that say so; both 0 if that is not
 /// known.
 #[inline(always)]
-fn take_request(cookie: u64, old: u8, new: u8) -> (u64, u32) {
+fn take_request(nothing: u64, cookie: u64, old: u8, new: u8) -> (u64, u32) {
     if global!(SETTINGS.half_open) == 0 || old != state::SYN_RECV || new == state::SYN_RECV {
-        return (0, 0);
+        return (nothing, 0);
     }
-    let Some(request) = requests(cookie).and_then(|bucket| bucket.take(cookie)) else { return (0, 0) };
+    let Some(request) = requests(cookie).and_then(|bucket| bucket.take(cookie)) else { return (nothing, 0) };
     let special = match request.details.source {
         source::FAST_OPEN => flags::FAST_OPEN,
         source::FENTRY => flags::REQUEST_BY_FENTRY,
@@ -234,15 +330,20 @@ fn take_request(cookie: u64, old: u8, new: u8) -> (u64, u32) {
 
 /// The current task, if it is the socket's user, and the flag that says so.
 #[inline(always)]
-fn user(tcp: TcpSock) -> (User, u32) {
-    const NOBODY: User = User { process_start_ns: 0, tgid: 0, tid: 0, comm: [0; 2] };
+fn user(tcp: TcpSock, nothing: u64) -> (User, u32) {
+    let nobody = User {
+        process_start_ns: nothing,
+        tgid: nothing as u32,
+        tid: nothing as u32,
+        comm: [nothing, nothing],
+    };
     if !tcp.owned() {
-        return (NOBODY, 0);
+        return (nobody, 0);
     }
     let current = Task::current();
     // A kernel thread holds the lock for somebody else: MPTCP, NFS.
     if current.is_kernel_thread() {
-        return (NOBODY, 0);
+        return (nobody, 0);
     }
     let leader = current.group_leader();
     let user = User {

@@ -12,7 +12,7 @@ use aya_ebpf::{
 use tcp_trace_common::{
     address::{self, mapped},
     event::{StateChange, flags, kind},
-    filter::Subject,
+    filter::{Subject, Verdict},
     state,
 };
 use zerocopy::FromZeros;
@@ -75,7 +75,7 @@ fn emit(record: *const Record) -> Option<()> {
             peer_addr: &peer_addr,
             pid: 0,
         };
-        if !transition.wanted(&subject) {
+        if transition.judge(&subject) == Verdict::Reject {
             return None;
         }
     }
@@ -100,7 +100,7 @@ fn emit(record: *const Record) -> Option<()> {
             event.comm = comm;
         }
     }
-    transition.output(event);
+    transition.output(event, false);
     Some(())
 }
 

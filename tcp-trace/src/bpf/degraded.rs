@@ -2,6 +2,17 @@
 
 use tcp_trace_core::session::Degradation;
 
+/// Transitions can be sent, not aggregated.
+pub(crate) fn no_aggregation(reason: &str, remedy: &str) -> Degradation {
+    Degradation {
+        feature: "aggregation".into(),
+        reason: format!(
+            "{reason}; so transitions are lost, and counted as lost, when the stream cannot keep up"
+        ),
+        remedy: Some(remedy.into()),
+    }
+}
+
 /// The main hook is a perf tracepoint.
 pub(super) fn no_tp_btf(reason: &str) -> Degradation {
     Degradation {

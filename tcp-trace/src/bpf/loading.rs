@@ -17,9 +17,10 @@ use tcp_trace_common::{
     filter::Filter,
     packed::PackedChange,
 };
+use tcp_trace_core::mode::Mode;
 use zerocopy::IntoBytes as _;
 
-use super::{Options, layout, optional};
+use super::{ModeChoice, Options, layout, optional};
 use crate::host;
 
 /// The compiled eBPF object; empty in a build that was told to do without.
@@ -92,8 +93,11 @@ pub(super) fn load(
 ) -> anyhow::Result<Ebpf> {
     let settings = ground.settings(options.buffer_bytes, options.filter != Filter::NONE);
     let log_level = if options.debug { aya_log::Level::Debug as u8 } else { 0 };
+    let mut loader = loader.finish();
+    if options.mode == ModeChoice::Only(Mode::Stream) {
+        loader.map_max_entries("AGGREGATES", 1).map_max_entries("SINCE", 1);
+    }
     loader
-        .finish()
         .btf(btf)
         .map_max_entries("EVENTS", options.buffer_bytes)
         .override_global("OFFSETS", ground.offsets.as_bytes(), true)
@@ -174,7 +178,7 @@ fn load_main_program(program: &mut Program, btf: &Btf) -> Result<(), NotLoaded> 
 /// The object for a program that needs none of its maps: they are made as small as can be.
 pub(super) fn load_small(ground: Ground, btf: &Btf) -> anyhow::Result<Ebpf> {
     let mut loader = Loader::begin().finish();
-    for map in ["REQUESTS", "UNCLAIMED", "HELD", "TIME_WAITS"] {
+    for map in ["REQUESTS", "UNCLAIMED", "HELD", "TIME_WAITS", "AGGREGATES", "SINCE"] {
         loader.map_max_entries(map, 1);
     }
     let settings = ground.settings(4096, false);

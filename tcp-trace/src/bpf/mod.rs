@@ -1,8 +1,10 @@
 //! The kernel programs: the only folder that imports aya.
 
+mod aggregation;
 pub mod btf;
 mod cgroup;
-mod degraded;
+pub(crate) mod degraded;
+mod fill;
 mod holders;
 pub mod layout;
 mod loading;
@@ -12,7 +14,9 @@ mod requests;
 mod sys;
 mod tracefs;
 
+pub use aggregation::{Aggregation, Generation};
 pub use cgroup::mount_point as cgroup_mount_point;
+pub use fill::Fill;
 pub use holders::Holders;
-pub use object::{AttachChoice, Attached, Counts, Options, Ring, attach};
+pub use object::{AttachChoice, Attached, Counts, ModeChoice, Options, Ring, attach};
 pub use requests::Requests;

@@ -7,6 +7,7 @@
 use std::{
     fs,
     os::fd::{AsFd as _, AsRawFd as _},
+    sync::Arc,
 };
 
 use anyhow::{Context as _, anyhow};
@@ -23,14 +24,17 @@ use tcp_trace_common::{
     nesting::live,
 };
 use tcp_trace_core::{
+    mode::Mode,
     session::{Attach, Degradation},
     time::Timestamp,
 };
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::{
+    aggregation::Aggregation,
     cgroup,
-    degraded::{no_cookies, no_half_open, no_holders, no_processes, no_tp_btf},
+    degraded::{no_aggregation, no_cookies, no_half_open, no_holders, no_processes, no_tp_btf},
+    fill::Fill,
     holders::Holders,
     loading::{Ground, KERNEL_BTF, Loader, MAIN, OBJECT, load, load_failure, load_main, program, read_btf},
     optional,
@@ -51,6 +55,15 @@ pub enum AttachChoice {
     Only(Attach),
 }
 
+/// How transitions are to reach user space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModeChoice {
+    /// Each for itself, and counted in the kernel while the stream cannot keep up.
+    Auto,
+    /// This way only.
+    Only(Mode),
+}
+
 /// What the programs are to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -58,6 +71,8 @@ pub struct Options {
     pub attach: AttachChoice,
     /// What to let through.
     pub filter: Filter,
+    /// Sent, or counted in the kernel.
+    pub mode: ModeChoice,
     /// Size of the ring buffer: a power of two, a multiple of the page size.
     pub buffer_bytes: u32,
     /// Whether the programs' own debug messages are wanted.
@@ -82,7 +97,11 @@ pub struct Attached {
     /// How much it can hold.
     pub ring_bytes: usize,
     /// The counters.
-    pub counts: Counts,
+    pub counts: Arc<Counts>,
+    /// The mode of the programs; `None` where they only ever send.
+    pub aggregation: Option<Arc<Aggregation>>,
+    /// How full the buffer is; `None` where nobody needs to know.
+    pub fill: Option<Fill>,
     /// Names of the optional programs that are at work, in alphabetical order.
     pub programs: Vec<String>,
     /// The half-open requests; `None` where nothing watches them.
@@ -228,7 +247,7 @@ fn attach_tp_btf(options: &Options) -> anyhow::Result<Attached> {
     let (first, fd) = attach_main(&mut object, MAIN[0])?;
     let (second, _) = attach_main(&mut object, MAIN[1])?;
     let mut main = vec![first, second];
-    go_live(&mut object, live::BOTH | optional.live)?;
+    let aggregation = go_live(&mut object, live::BOTH | optional.live, options.mode)?;
     // When they are detached, in this order, whoever explains a transition goes after whoever sees it.
     main.extend(links);
     let hook = Hook {
@@ -238,6 +257,7 @@ fn attach_tp_btf(options: &Options) -> anyhow::Result<Attached> {
         half_open,
         links: main,
         programs: optional.programs,
+        aggregation,
     };
     finish(object, options, hook, holders, degradations)
 }
@@ -249,10 +269,21 @@ fn attach_main(object: &mut Ebpf, name: &str) -> anyhow::Result<(Link, i32)> {
     Ok((Box::new(program.take_link(link)?), program.fd()?.as_fd().as_raw_fd()))
 }
 
-/// Lets both programs begin, with these bits of [`live`].
-fn go_live(object: &mut Ebpf, live: u64) -> anyhow::Result<()> {
+/// Lets both programs begin, with these bits of [`live`] and in the mode that was asked for; returns the way to switch
+/// that, if it may be switched or rows are to be taken out.
+fn go_live(object: &mut Ebpf, live: u64, choice: ModeChoice) -> anyhow::Result<Option<Arc<Aggregation>>> {
     let map = object.take_map("LIVE").context("the eBPF object has no map LIVE")?;
-    Array::try_from(map)?.set(0, live, 0).context("starting the programs")
+    let mode = match choice {
+        ModeChoice::Only(Mode::Stream) => {
+            Array::try_from(map)?.set(0, live, 0).context("starting the programs")?;
+            return Ok(None);
+        }
+        ModeChoice::Only(mode) => mode,
+        ModeChoice::Auto => Mode::Stream,
+    };
+    let aggregation = Aggregation::new(object, Array::try_from(map)?, live)?;
+    aggregation.switch(mode)?;
+    Ok(Some(Arc::new(aggregation)))
 }
 
 /// The main hook as a perf tracepoint; `reason` is why `tp_btf` was not to be had, if it was tried.
@@ -261,6 +292,12 @@ fn attach_tracepoint(options: &Options, reason: Option<&anyhow::Error>) -> anyho
     if options.filter.netns != 0 || options.filter.cgroup_ids[0] != 0 {
         return Err(unsupported(&format!(
             "--netns and --cgroup need tp_btf: the perf tracepoint does not show a socket's namespace or cgroup{because}"
+        )));
+    }
+    if options.mode == ModeChoice::Only(Mode::Aggregate) {
+        return Err(unsupported(&format!(
+            "--mode aggregate needs tp_btf: without a socket's cookie no transition can be put down to its \
+             owner{because}"
         )));
     }
     let ground = Ground { offsets: Offsets::NONE, helpers: false, half_open: false };
@@ -281,17 +318,28 @@ fn attach_tracepoint(options: &Options, reason: Option<&anyhow::Error>) -> anyho
         ))
     })?;
     let fd = program.fd()?.as_fd().as_raw_fd();
-    let degradations = vec![
+    let mut degradations = vec![
         match reason {
             Some(error) => no_tp_btf(&format!("{error:#}")),
             None => no_tp_btf("not tried: --attach tracepoint"),
         },
         no_half_open("it needs tp_btf, whose socket cookies join a request to its connection"),
     ];
-    let links: Vec<Link> = vec![Box::new(link)];
-    let programs = Vec::new();
-    let hook =
-        Hook { attach: Attach::Tracepoint, started, program_fd: fd, half_open: false, links, programs };
+    if options.mode == ModeChoice::Auto {
+        degradations.push(no_aggregation(
+            "it needs tp_btf, whose socket cookies join a transition to the one before",
+            "a kernel of 5.9 or later with CONFIG_DEBUG_INFO_BTF",
+        ));
+    }
+    let hook = Hook {
+        attach: Attach::Tracepoint,
+        started,
+        program_fd: fd,
+        half_open: false,
+        links: vec![Box::new(link)],
+        programs: Vec::new(),
+        aggregation: None,
+    };
     finish(object, options, hook, Holders::open(), degradations)
 }
 
@@ -304,6 +352,7 @@ struct Hook {
     links: Vec<Link>,
     /// Names of the optional programs.
     programs: Vec<String>,
+    aggregation: Option<Arc<Aggregation>>,
 }
 
 fn finish(
@@ -313,11 +362,15 @@ fn finish(
     holders: anyhow::Result<Holders>,
     mut degradations: Vec<Degradation>,
 ) -> anyhow::Result<Attached> {
-    let Hook { attach, started, program_fd, half_open, links, mut programs } = hook;
+    let Hook { attach, started, program_fd, half_open, links, mut programs, aggregation } = hook;
     let take = |object: &mut Ebpf, name| {
         object.take_map(name).ok_or_else(|| anyhow!("the eBPF object has no map {name}"))
     };
     let ring = RingBuf::try_from(take(&mut object, "EVENTS")?)?;
+    let fill = match options.mode {
+        ModeChoice::Auto => Some(Fill::of(&ring).context("watching the ring buffer")?),
+        ModeChoice::Only(_) => None,
+    };
     let map = PerCpuArray::try_from(take(&mut object, "CPUS")?)?;
     let log = if options.debug { Some(EbpfLogger::init(&mut object)?) } else { None };
     let watched = half_open || programs.iter().any(|name| name == "request_queued");
@@ -346,7 +399,9 @@ fn finish(
         degradations,
         ring,
         ring_bytes: options.buffer_bytes as usize,
-        counts: Counts { map, fdinfo: format!("/proc/self/fdinfo/{program_fd}") },
+        counts: Arc::new(Counts { map, fdinfo: format!("/proc/self/fdinfo/{program_fd}") }),
+        aggregation,
+        fill,
         programs,
         requests,
         holders,

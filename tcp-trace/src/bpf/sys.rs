@@ -9,6 +9,9 @@ use std::{
 pub(super) mod command {
     use std::ffi::c_int;
 
+    pub(in crate::bpf) const MAP_DELETE_ELEM: c_int = 3;
+    /// First kernel: 5.6.
+    pub(in crate::bpf) const MAP_LOOKUP_BATCH: c_int = 24;
     /// First kernel: 5.7.
     pub(in crate::bpf) const LINK_CREATE: c_int = 28;
     /// First kernel: 5.8.

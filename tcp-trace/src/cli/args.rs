@@ -81,6 +81,9 @@ pub struct SourceArgs {
     /// Size of the kernel's ring buffer: a power of two between 4k and 1G
     #[arg(long, value_name = "SIZE", value_parser = units::buffer, default_value = "16M", help_heading = "Source")]
     pub buffer: u32,
+    /// What to do when the stream cannot keep up
+    #[arg(long, value_enum, default_value_t = ModeArg::Auto, help_heading = "Source")]
+    pub mode: ModeArg,
     /// Stop after this time
     #[arg(long, value_name = "D", value_parser = units::duration, help_heading = "Source")]
     pub duration: Option<Duration>,
@@ -96,6 +99,17 @@ pub enum AttachArg {
     TpBtf,
     /// Perf tracepoint: only what its record holds
     Tracepoint,
+}
+
+/// Values of `--mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ModeArg {
+    /// Count in the kernel as long as the stream cannot keep up; `stream` never does
+    Auto,
+    /// Send every transition; those that find no room are lost, and counted
+    Stream,
+    /// Count in the kernel from the start; of single transitions only what live tables need
+    Aggregate,
 }
 
 /// Which sockets.
@@ -166,7 +180,7 @@ pub struct StreamArgs {
     #[command(flatten)]
     pub memory: MemoryArgs,
     /// Read a recording instead of the live kernel
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["attach", "buffer", "duration"], help_heading = "Source")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["attach", "buffer", "mode", "duration"], help_heading = "Source")]
     pub from: Option<PathBuf>,
     /// Keep a recording as well
     #[arg(long, value_name = "FILE", conflicts_with = "from", help_heading = "Source")]
@@ -199,7 +213,7 @@ pub struct ReportArgs {
     #[command(flatten)]
     pub memory: MemoryArgs,
     /// Read a recording instead of the live kernel
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["attach", "buffer", "duration"], help_heading = "Source")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["attach", "buffer", "mode", "duration"], help_heading = "Source")]
     pub from: Option<PathBuf>,
     /// Keep a recording as well
     #[arg(long, value_name = "FILE", conflicts_with = "from", help_heading = "Source")]

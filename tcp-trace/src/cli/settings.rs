@@ -3,11 +3,11 @@
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 
 use tcp_trace_common::filter::MAX_CGROUPS;
-use tcp_trace_core::{filter::FilterSpec, process::printable, session::Attach, tracker};
+use tcp_trace_core::{filter::FilterSpec, mode::Mode, process::printable, session::Attach, tracker};
 
-use super::args::{AttachArg, FilterArgs, MemoryArgs, ReportArgs, SourceArgs, StreamArgs};
+use super::args::{AttachArg, FilterArgs, MemoryArgs, ModeArg, ReportArgs, SourceArgs, StreamArgs};
 use crate::{
-    bpf::{self, AttachChoice},
+    bpf::{self, AttachChoice, ModeChoice},
     exit::Usage,
     sink::Columns,
     survey::Containers,
@@ -38,10 +38,43 @@ pub fn live(source: &SourceArgs, filter: &FilterArgs, verbose: u8) -> anyhow::Re
             AttachArg::Tracepoint => AttachChoice::Only(Attach::Tracepoint),
         },
         filter: spec.compile()?,
+        mode: mode(source.mode, &spec)?,
         buffer_bytes: source.buffer,
         debug: verbose >= 2,
     };
     Ok(LiveSettings { options, filter: spec, duration: source.duration })
+}
+
+/// Settings of a live run that shows single transitions, which are never aggregated then.
+///
+/// # Errors
+///
+/// As [`live`], and if aggregation is asked for.
+pub fn stream(source: &SourceArgs, filter: &FilterArgs, verbose: u8) -> anyhow::Result<LiveSettings> {
+    if source.mode == ModeArg::Aggregate {
+        return Err(Usage(
+            "--mode aggregate: `stream` shows single transitions, which are not sent then; use `report`"
+                .to_owned(),
+        )
+        .into());
+    }
+    let mut settings = live(source, filter, verbose)?;
+    settings.options.mode = ModeChoice::Only(Mode::Stream);
+    Ok(settings)
+}
+
+/// How transitions are to reach user space.
+fn mode(wanted: ModeArg, filter: &FilterSpec) -> Result<ModeChoice, Usage> {
+    match wanted {
+        ModeArg::Auto => Ok(ModeChoice::Auto),
+        ModeArg::Stream => Ok(ModeChoice::Only(Mode::Stream)),
+        ModeArg::Aggregate if filter.is_decided_in_kernel() => Ok(ModeChoice::Only(Mode::Aggregate)),
+        ModeArg::Aggregate => Err(Usage(
+            "--mode aggregate: the kernel programs cannot decide a filter by process, port or IP version alone, so that \
+             their counts would hold what it does not want; filter by --netns, --cgroup or --container, or not at all"
+                .to_owned(),
+        )),
+    }
 }
 
 /// The filter.

@@ -4,24 +4,27 @@
 //! Batches go through a bounded queue: when the rest of the program cannot keep up the buffer fills, and the
 //! kernel programs count what does not fit.
 
-use std::{os::fd::AsFd as _, thread, time::Duration};
+use std::{os::fd::AsFd as _, sync::Arc, thread, time::Duration};
 
 use anyhow::{Context as _, anyhow};
-use tcp_trace_common::counters::Counters;
+use tcp_trace_common::{aggregate::AggregateRow, counters::Counters};
 use tcp_trace_core::{
     filter::FilterSpec,
+    mode::{Mode, ModeChange, Reason},
     process::ProcessId,
     record::{CounterReading, encode_counters, kind},
     session::Session,
 };
 use tokio::{io::unix::AsyncFd, sync::mpsc, time::sleep};
+use zerocopy::IntoBytes as _;
 
 use super::{
     Batch,
-    lookout::{Lookout, Order},
+    lookout::{self, Lookout, Order},
+    watch::{self, Watch},
 };
 use crate::{
-    bpf::{self, Attached},
+    bpf::{self, Attached, Generation, ModeChoice, degraded::no_aggregation},
     host,
     survey::{Scope, Surveyor},
 };
@@ -32,6 +35,8 @@ const IDLE: Duration = Duration::from_millis(20);
 const BATCH_BYTES: usize = 256 * 1024;
 /// Batches that wait for the rest of the program: at most 16 MiB.
 const QUEUE: usize = 64;
+/// Rows of a record.
+const ROWS: usize = 4096;
 /// Commands that wait for the drain thread.
 const COMMANDS: usize = 8;
 /// How often the buffer is looked at while a grace period passes.
@@ -54,6 +59,8 @@ pub struct Live {
 pub(super) enum Command {
     /// The kernel's counters, with everything that was counted before them in the stream.
     ReadCounters,
+    /// The transitions that were counted in the kernel.
+    TakeRows,
     /// Records from elsewhere, to stand in the stream.
     Deliver(Batch),
     /// The same, behind every transition that has happened by now.
@@ -70,13 +77,15 @@ pub(super) enum Command {
 pub fn start(options: &bpf::Options, filter: FilterSpec) -> anyhow::Result<Live> {
     let netns = (options.filter.netns != 0).then_some(options.filter.netns);
     let mut surveyor = Surveyor::new(netns);
+    let (options, no_aggregation) = without_aggregation(*options, &filter);
     // Beside the making of the programs, which takes longer: so it is read shortly before they are attached.
     let (mut attached, baseline) = thread::scope(|scope| {
         let baseline = scope.spawn(|| surveyor.baseline());
-        let attached = bpf::attach(options)?;
+        let attached = bpf::attach(&options)?;
         let baseline = baseline.join().map_err(|_panic| anyhow!("the look at the namespaces panicked"))?;
         anyhow::Ok((attached, baseline))
     })?;
+    attached.degradations.extend(no_aggregation);
     let session = Session {
         program: env!("CARGO_PKG_VERSION").to_owned(),
         pid: host::sees_all_processes().then(std::process::id),
@@ -90,12 +99,18 @@ pub fn start(options: &bpf::Options, filter: FilterSpec) -> anyhow::Result<Live>
         buffer_bytes: options.buffer_bytes.into(),
         degradations: attached.degradations.clone(),
     };
+    let watch = watch(&mut attached, &options);
     let (batch_sender, batches) = mpsc::channel(QUEUE);
     let (commands, command_receiver) = mpsc::channel(COMMANDS);
     (surveyor.requests, surveyor.holders) = (attached.requests.take(), attached.holders.take());
     surveyor.started = attached.live;
     // It is the first, and the queue is empty.
     let _ = commands.try_send(Command::Deliver(baseline));
+    if let Some((watch, change)) = watch {
+        let _ = commands.try_send(Command::Deliver(watch::record(&change)));
+        let commands = commands.clone();
+        lookout::spawn("tcp-trace-watch", move || watch.run(change.mode, &commands))?;
+    }
     let lookout = Lookout::start(surveyor, commands)?;
     let thread = thread::Builder::new()
         .name("tcp-trace-drain".into())
@@ -103,6 +118,36 @@ pub fn start(options: &bpf::Options, filter: FilterSpec) -> anyhow::Result<Live>
         .context("starting the drain thread")?;
     lookout.order(Order::Survey(Scope::All));
     Ok(Live { session, batches, lookout, thread: Some(thread) })
+}
+
+/// With a filter that user space has to apply, a count would hold what the filter does not want.
+fn without_aggregation(
+    options: bpf::Options,
+    filter: &FilterSpec,
+) -> (bpf::Options, Option<tcp_trace_core::session::Degradation>) {
+    if options.mode != ModeChoice::Auto || filter.is_decided_in_kernel() {
+        return (options, None);
+    }
+    let without = no_aggregation(
+        "the kernel programs cannot decide this filter alone",
+        "filter by --netns, --cgroup or --container only, or not at all",
+    );
+    (bpf::Options { mode: ModeChoice::Only(Mode::Stream), ..options }, Some(without))
+}
+
+/// Who watches the mode, and the first one; `None` where there is but one way.
+fn watch(attached: &mut Attached, options: &bpf::Options) -> Option<(Watch, ModeChange)> {
+    let (mode, reason) = match options.mode {
+        ModeChoice::Auto => (Mode::Stream, Reason::Start),
+        ModeChoice::Only(mode) => (mode, Reason::Asked),
+    };
+    let watch = Watch {
+        aggregation: attached.aggregation.clone()?,
+        counts: Arc::clone(&attached.counts),
+        fill: attached.fill.take(),
+        room: options.buffer_bytes.into(),
+    };
+    Some((watch, ModeChange { time: attached.started, mode, reason }))
 }
 
 impl Live {
@@ -134,8 +179,8 @@ impl Live {
     }
 
     /// Detaches, after a last survey; what is still in the buffer follows, then the last counters and the end mark.
-    pub fn stop(&self) {
-        self.lookout.order(Order::Stop);
+    pub fn stop(&self, scope: Scope) {
+        self.lookout.order(Order::Stop(scope));
     }
 
     /// Detaches without waiting for the last survey. Returns whether the drain thread will hear of it.
@@ -159,7 +204,7 @@ fn drain_thread(
 
 /// Waits until every BPF program that is running now has ended: they run under RCU, and this system call is
 /// `synchronize_rcu()` (`kernel/sched/membarrier.c`; refused where CPUs are `nohz_full`).
-fn grace_period() {
+pub(super) fn grace_period() {
     use rustix::thread::{MembarrierCommand, membarrier};
     if membarrier(MembarrierCommand::Global).is_err() {
         thread::sleep(GRACE_FALLBACK);
@@ -193,6 +238,7 @@ impl Drain {
             let done = match command {
                 None => self.drain().await,
                 Some(Command::ReadCounters) => self.read_counters().await?,
+                Some(Command::TakeRows) => self.take_rows().await?,
                 Some(Command::Deliver(batch)) => self.deliver(batch).await,
                 Some(Command::DeliverAfter(batches)) => self.deliver_after(batches).await,
                 Some(Command::Stop) => {
@@ -232,10 +278,15 @@ impl Drain {
     /// Reads the counters first, then drains: whatever they count stands in the stream before them.
     async fn read_counters(&mut self) -> anyhow::Result<Result<(), Gone>> {
         let skipped = self.attached.counts.skipped();
-        let counters = self.attached.counts.read()?;
-        if self.settle().await.is_err() {
+        // A program may have counted a transition as seen and not yet what became of it: it has when everything that was
+        // seen by now has settled.
+        let seen = self.attached.counts.read()?.seen;
+        if self.take_rows().await?.is_err() {
             return Ok(Err(Gone));
         }
+        let mut counters = self.attached.counts.read()?;
+        counters.seen = seen;
+        counters.include();
         self.push_counters(counters, skipped);
         Ok(self.send().await)
     }
@@ -249,6 +300,30 @@ impl Drain {
             self.drain_through_grace().await?;
         }
         self.drain().await
+    }
+
+    /// Brings everything into the stream that has happened by now, what was counted in the kernel included.
+    async fn take_rows(&mut self) -> anyhow::Result<Result<(), Gone>> {
+        let Some(aggregation) = self.attached.aggregation.clone() else { return Ok(self.settle().await) };
+        // What a program counts after the first grace period may go into the one generation or the other; after the
+        // second nobody writes into the one that was left.
+        if self.drain_through_grace().await.is_err() {
+            return Ok(Err(Gone));
+        }
+        let generation = aggregation.turn()?;
+        if self.drain_through_grace().await.is_err() || self.drain().await.is_err() {
+            return Ok(Err(Gone));
+        }
+        if let Some(generation) = generation {
+            self.push_rows(&aggregation.take(generation)?);
+        }
+        Ok(self.send().await)
+    }
+
+    fn push_rows(&mut self, rows: &[AggregateRow]) {
+        for rows in rows.chunks(ROWS) {
+            self.batch.push(kind::AGGREGATES, rows.as_bytes());
+        }
     }
 
     async fn deliver_after(&mut self, batches: Vec<Batch>) -> Result<(), Gone> {
@@ -275,6 +350,11 @@ impl Drain {
         let counters = self.attached.counts.read()?;
         if self.drain().await.is_err() {
             return Ok(Err(Gone));
+        }
+        if let Some(aggregation) = self.attached.aggregation.clone() {
+            for generation in [Generation::Even, Generation::Odd] {
+                self.push_rows(&aggregation.take(generation)?);
+            }
         }
         self.push_counters(counters, skipped);
         self.batch.push(kind::END, &host::monotonic().0.to_le_bytes());

@@ -30,7 +30,7 @@ pub(super) enum Order {
     /// A survey, and a reading of the counters behind it.
     Survey(Scope),
     /// The last survey, and the end.
-    Stop,
+    Stop(Scope),
 }
 
 impl Lookout {
@@ -48,7 +48,7 @@ impl Lookout {
     /// Gives an order.
     pub(super) fn order(&self, order: Order) {
         // One place stays free for the end.
-        if order == Order::Stop || self.orders.capacity() > 1 {
+        if matches!(order, Order::Stop(_)) || self.orders.capacity() > 1 {
             let _ = self.orders.try_send(order);
         }
     }
@@ -66,7 +66,7 @@ impl Lookout {
     }
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
+pub(super) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
     let thread = thread::Builder::new().name(name.to_owned()).spawn(work);
     thread.map(drop).with_context(|| format!("starting the thread {name}"))
 }
@@ -79,10 +79,18 @@ fn survey(mut surveyor: Surveyor, mut orders: mpsc::Receiver<Order>, commands: &
         }
         let (scope, last) = match order {
             Order::Survey(scope) => (scope, false),
-            Order::Stop => (Scope::Report, true),
+            Order::Stop(scope) => (scope, true),
         };
-        let (mark, begin) = Surveyor::begin(scope);
         let send = |command| commands.blocking_send(command).is_ok();
+        // Only what two surveys of everything have missed is believed to be gone.
+        if last && scope == Scope::All {
+            let (mark, begin) = Surveyor::begin(scope);
+            let looked = |surveyor: &mut Surveyor| surveyor.look(scope, begin, false);
+            if !send(Command::Deliver(mark)) || !send(Command::DeliverAfter(looked(&mut surveyor))) {
+                return;
+            }
+        }
+        let (mark, begin) = Surveyor::begin(scope);
         let followed = if last { Command::Stop } else { Command::ReadCounters };
         let done = send(Command::Deliver(mark))
             && send(Command::DeliverAfter(surveyor.look(scope, begin, last)))

@@ -4,6 +4,7 @@ mod batch;
 mod live;
 mod lookout;
 mod replay;
+mod watch;
 
 pub use batch::{Batch, FrameError};
 pub use live::{Live, start};

@@ -16,6 +16,7 @@
 //! | [`truth`] | processes that hand their sockets to each other, and the truth about each socket |
 //! | [`leak`] | CLOSE_WAIT sockets of every kind, and crowds of idle ones |
 //! | [`helper`] | separate processes with their own pid and comm, driven over pipes |
+//! | [`latency`] | a histogram of durations |
 //! | [`scale`] | smaller loads for slower machines |
 //! | [`container`] | a helper as the process of a real container |
 //! | [`clock`] | `CLOCK_MONOTONIC`, the tracer's clock |
@@ -47,6 +48,7 @@ pub mod clock;
 pub mod container;
 pub mod helper;
 mod iface;
+pub mod latency;
 pub mod leak;
 pub mod netns;
 pub mod packet;

@@ -25,6 +25,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::clock::{as_ns, monotonic_ns};
+use crate::latency::Histogram;
 use crate::netns::{NetNs, about};
 use crate::sock;
 use lane::{Lane, Quota};
@@ -65,17 +66,19 @@ pub struct ChurnPlan {
     pub backlog: i32,
     /// Port of the first lane's listener, the others follow; below 1024, out of the clients' way. Default 800.
     pub first_port: u16,
+    /// Connections per second that all lanes together begin at most; without it (the default), as many as they can.
+    pub rate: Option<u32>,
 }
 
 impl Default for ChurnPlan {
     fn default() -> Self {
         let (closer, driver) = (Closer::default(), Driver::default());
-        Self { lanes: 2, closer, driver, backlog: 128, first_port: 800 }
+        Self { lanes: 2, closer, driver, backlog: 128, first_port: 800, rate: None }
     }
 }
 
 /// What was done.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Churn {
     /// Connections made, accepted and closed by both ends: exact.
     pub connections: u64,
@@ -83,6 +86,8 @@ pub struct Churn {
     pub elapsed: Duration,
     /// Listeners opened and closed.
     pub listeners: u16,
+    /// How long each `connect()` took.
+    pub connect: Histogram,
 }
 
 impl Churn {
@@ -118,13 +123,13 @@ fn run(ns: &NetNs, plan: &ChurnPlan, quota: impl Fn(u16) -> Quota + Send) -> io:
     prepare(ns)?;
     let before = sock::in_use(ns)?;
     let listeners = plan.lanes.max(1);
-    let (connections, elapsed) = ns.run(|| drive(plan, listeners, quota))?;
+    let churn = ns.run(|| drive(plan, listeners, quota))?;
     settle(ns, before)?;
-    Ok(Churn { connections, elapsed, listeners })
+    Ok(churn)
 }
 
 /// Opens the lanes, runs each on a thread, closes them. Acts in the calling thread's namespace.
-fn drive(plan: &ChurnPlan, count: u16, quota: impl Fn(u16) -> Quota) -> io::Result<(u64, Duration)> {
+fn drive(plan: &ChurnPlan, count: u16, quota: impl Fn(u16) -> Quota) -> io::Result<Churn> {
     let lanes = (0..count).map(|n| Lane::open(n, plan)).collect::<io::Result<Vec<_>>>()?;
     let start = &Barrier::new(lanes.len());
     thread::scope(|scope| {
@@ -141,13 +146,16 @@ fn drive(plan: &ChurnPlan, count: u16, quota: impl Fn(u16) -> Quota) -> io::Resu
             })
             .collect();
         let (mut connections, mut first_ns, mut last_ns) = (0, u64::MAX, 0);
+        let mut connect = Histogram::default();
         for thread in threads {
             let (done, began_ns, ended_ns) = thread.join().unwrap_or_else(|panic| resume_unwind(panic))?;
-            connections += done;
+            connections += done.count();
+            connect.add(&done);
             first_ns = first_ns.min(began_ns);
             last_ns = last_ns.max(ended_ns);
         }
-        Ok((connections, Duration::from_nanos(last_ns - first_ns)))
+        let elapsed = Duration::from_nanos(last_ns - first_ns);
+        Ok(Churn { connections, elapsed, listeners: count, connect })
     })
 }
 

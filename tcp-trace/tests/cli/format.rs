@@ -2,7 +2,10 @@
 
 use std::mem::offset_of;
 
-use tcp_trace_common::event::{RequestChange, SocketUse, StateChange};
+use tcp_trace_common::{
+    aggregate::{AggregateKey, AggregateRow},
+    event::{RequestChange, SocketUse, StateChange},
+};
 use tcp_trace_core::{
     survey::{encode_holders, encode_requests, encode_sockets},
     time::Timestamp,
@@ -27,7 +30,7 @@ pub(crate) struct Block {
 /// The length of the header, and the blocks.
 pub(crate) fn parse(file: &[u8]) -> (usize, Vec<Block>) {
     assert_eq!(&file[..8], b"TCPTRACE");
-    assert_eq!((word(file, 8), word(file, 12)), (1, 2), "format version, wire version");
+    assert_eq!((word(file, 8), word(file, 12)), (1, 3), "format version, wire version");
     let header_end = 24 + word(file, 16);
     assert_eq!(word(file, 20), checksum(&file[24..header_end]));
     let session: serde_json::Value =
@@ -83,7 +86,7 @@ fn a_recording_is_laid_out_as_documented() {
     let records: Vec<_> = blocks.iter().flat_map(|block| &block.records).collect();
     assert!(records.iter().all(|(kind, length)| match kind {
         1 => [160, 64, 96].contains(length),
-        2 => (*length - 24).is_multiple_of(32),
+        2 => (*length - 24).is_multiple_of(40),
         3 => *length == 8,
         5 => (*length - 8).is_multiple_of(132),
         6 => length.is_multiple_of(12),
@@ -91,9 +94,28 @@ fn a_recording_is_laid_out_as_documented() {
         _ => [4, 8, 9].contains(kind),
     }));
     let kinds: std::collections::BTreeSet<_> = records.iter().map(|(kind, _)| *kind).collect();
-    assert!(kinds.into_iter().eq(1..=9), "every kind is in it");
+    assert!(kinds.into_iter().eq(1..=9), "every kind is in it but those of aggregation");
     let ends = records.iter().position(|(kind, _)| *kind == 3);
     assert_eq!(ends, Some(records.len() - 1), "the end is the last record");
+}
+
+#[test]
+fn a_row_is_laid_out_as_documented() {
+    let fields = [
+        (offset_of!(AggregateKey, process_start_ns), 0),
+        (offset_of!(AggregateKey, cgroup_id), 8),
+        (offset_of!(AggregateKey, tgid), 16),
+        (offset_of!(AggregateKey, netns), 20),
+        (offset_of!(AggregateKey, listener_port), 24),
+        (offset_of!(AggregateKey, error), 26),
+        (offset_of!(AggregateKey, old), 28),
+        (offset_of!(AggregateKey, new), 29),
+        (offset_of!(AggregateKey, bucket), 30),
+        (offset_of!(AggregateKey, what), 31),
+        (offset_of!(AggregateRow, count), 32),
+        (size_of::<AggregateRow>(), 40),
+    ];
+    assert!(fields.iter().all(|(offset, documented)| offset == documented), "{fields:?}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a test that panics has failed, which is meant")]
 
+mod aggregate;
 mod closed;
 mod damage;
 mod exits;

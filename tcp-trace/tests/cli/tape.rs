@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use tcp_trace::{recording::Writer, source::Batch};
 use tcp_trace_common::{
     address::{AF_INET, AF_INET6},
+    aggregate::AggregateRow,
     counters::{Counters, slot},
     event::{self, RequestChange, SocketUse, StateChange, flags, socket_use},
     state,
@@ -187,6 +188,12 @@ impl Tape {
     pub(crate) fn lose(&mut self, old: u8, new: u8, count: u64) {
         self.counters.seen[slot(old, new)] += count;
         self.counters.lost[slot(old, new)] += count;
+    }
+
+    /// The kernel counted so many transitions instead of sending them.
+    pub(crate) fn aggregate(&mut self, row: &AggregateRow) {
+        self.counters.seen[slot(row.key.old, row.key.new)] += row.count;
+        self.push(kind::AGGREGATES, row.as_bytes());
     }
 
     /// The session's filter turned so many transitions away.

@@ -25,7 +25,7 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
 /// A kernel was met that does not run tracing programs while `init` is the current task; a softirq that interrupts
 /// it takes a batch of packets past every program, and no counter tells. That is rare, so one of a few rounds is
 /// exact; a fault of ours would not be.
-fn rounds(round: fn()) {
+pub(crate) fn rounds(round: fn()) {
     for _ in 0..2 {
         if std::panic::catch_unwind(round).is_ok() {
             return;
@@ -51,7 +51,7 @@ const CLIENT_FIRST: [(&str, &str); 11] = [
 ];
 
 #[track_caller]
-fn assert_counts(report: &Value, connections: u64, listeners: u64) {
+pub(crate) fn assert_counts(report: &Value, connections: u64, listeners: u64) {
     for (old, new) in CLIENT_FIRST {
         let expected = if (old, new) == ("LISTEN", "CLOSE") { listeners } else { connections };
         assert_eq!(count(report, old, new), expected, "{old} > {new}: {}", report["transitions"]);
@@ -64,7 +64,7 @@ fn assert_counts(report: &Value, connections: u64, listeners: u64) {
 /// The end of each connection's first closer is known: TIME_WAIT, or, where the ACK came before the FIN, an
 /// orphan that goes there unseen.
 #[track_caller]
-fn assert_time_wait(report: &Value, connections: u64) {
+pub(crate) fn assert_time_wait(report: &Value, connections: u64) {
     let [entered, orphaned] = ["entered", "orphaned"].map(|key| report["time_wait"][key].as_u64().unwrap());
     assert_eq!(entered + orphaned, connections);
     assert!(entered > connections / 2, "{entered} entered, {orphaned} orphaned");
@@ -155,8 +155,10 @@ fn a_client_that_runs_ahead_loses_nothing() {
 
 fn a_small_buffer_loses_no_counts() {
     let ns = NetNs::new().unwrap();
-    let tracer =
-        Tracer::start(&["report", "--json", "--strict", "--buffer", "4k", "--netns", &ns.inum().to_string()]);
+    let netns = ns.inum().to_string();
+    let tracer = Tracer::start(&[
+        "report", "--json", "--strict", "--mode", "stream", "--buffer", "4k", "--netns", &netns,
+    ]);
     let churn = churn(&ns, 5_000, &ChurnPlan::default()).unwrap();
     let output = tracer.stop();
     assert_eq!(output.status.code(), Some(4), "--strict, and events were lost");

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, which is meant")]
 
+mod aggregate;
 mod close_wait;
 mod connects;
 mod containers;
@@ -44,8 +45,9 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Durations are measured: tests at the same time would disturb each other.
     arguments.test_threads.get_or_insert(1);
-    let groups: [(&str, &[(&str, Test)]); 17] = [
+    let groups: [(&str, &[(&str, Test)]); 18] = [
         ("counts", counts::TESTS),
+        ("aggregate", aggregate::TESTS),
         ("close_wait", close_wait::TESTS),
         ("half_open", half_open::TESTS),
         ("connects", connects::TESTS),

@@ -141,9 +141,9 @@ pub(crate) fn assert_whole(report: &Value) {
     assert_sums(loss);
 }
 
-/// `seen = delivered + filtered + lost`.
+/// `seen = delivered + filtered + lost + aggregated`.
 #[track_caller]
 pub(crate) fn assert_sums(loss: &Value) {
     let of = |key: &str| loss[key].as_u64().unwrap();
-    assert_eq!(of("seen"), of("delivered") + of("filtered") + of("lost"), "{loss}");
+    assert_eq!(of("seen"), of("delivered") + of("filtered") + of("lost") + of("aggregated"), "{loss}");
 }

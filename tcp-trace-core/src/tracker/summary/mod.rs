@@ -49,6 +49,7 @@ pub(super) fn report(tracker: &Tracker) -> Report {
             degradations: degradations(tracker),
         },
         loss: balance.loss(),
+        modes: tracker.modes.spans(session, *window_start, *now),
         transitions: balance.transitions(tracker.counts_lost),
         states: states(tracker),
         half_open: half_open::half_open(tracker),

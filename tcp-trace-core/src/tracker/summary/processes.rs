@@ -61,16 +61,25 @@ pub(super) fn processes(tracker: &Tracker, Census(groups): &Census) -> Vec<Proce
             let tally = tracker.tally.processes.get(&id).unwrap_or(&idle);
             let (live, comm) = live.get(&id).copied().unwrap_or_default();
             ProcessSummary {
-                process: id.map(|id| identity(tracker, id, tally.comm.or(comm))),
+                process: id
+                    .map(|id| identity(tracker, id, tally.comm.or(comm).or_else(|| name(tracker, id)))),
+                inferred: tally.inferred,
                 total: tally.transitions.total(),
                 transitions: tally.transitions.iter().map(|(slot, count)| cell(slot, count)).collect(),
                 live,
             }
         })
         .collect();
+    // One that has only told its name so far.
+    processes.retain(|row| row.total > 0 || row.live > 0);
     processes.sort_by_key(|row| (Reverse(row.total), Reverse(row.live)));
     processes.truncate(tracker.settings.max_rows);
     processes
+}
+
+/// Its name as somebody found it, where no event has told.
+fn name(tracker: &Tracker, id: ProcessId) -> Option<Comm> {
+    Comm::from_text(&tracker.people.get(id)?.facts.as_deref()?.comm)
 }
 
 /// The same by container; `None` as long as nobody has looked at any process.
@@ -95,6 +104,10 @@ pub(super) fn containers(tracker: &Tracker, Census(groups): &Census) -> Option<V
         part.processes.insert(id);
         part.total += tally.transitions.total();
         part.time_wait += tally.time_wait;
+    }
+    for (cgroup, count) in &tracker.tally.cgroups {
+        let inside = tracker.people.container(None, Some(*cgroup));
+        parts.entry(inside.as_deref().cloned()).or_default().total += count;
     }
     for ((process, cgroup), count) in groups {
         let inside = tracker.people.container_of(*process, *cgroup);

@@ -167,7 +167,8 @@ fn time_in_state_has_percentiles_by_nearest_rank() {
     }
     let report = last_report(&(input + "report"));
     let established = report.states[&TcpState::Established].duration;
-    let DurationSummary { count, min_ns, p50_ns, p90_ns, p99_ns, max_ns } = established;
+    let DurationSummary { count, min_ns, p50_ns, p90_ns, p99_ns, max_ns, coarse } = established;
+    assert_eq!(coarse, 0);
     assert_eq!((count, min_ns, max_ns), (100, Some(1_000_000), Some(100_000_000)));
     for (percentile, ms) in [(p50_ns, 50_u64), (p90_ns, 90), (p99_ns, 99)] {
         let error = percentile.unwrap().abs_diff(ms * 1_000_000);

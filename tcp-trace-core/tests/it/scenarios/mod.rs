@@ -1,5 +1,6 @@
 //! What the kernel does, and what must be made of it.
 
+mod aggregate;
 mod births;
 mod bounds;
 mod close_wait;

@@ -5,6 +5,7 @@
 use comfy_table::{CellAlignment, Table, presets};
 use tcp_trace_core::{
     endpoint::Endpoint,
+    mode::Mode,
     process::{Comm, printable},
     report::{Connect, ContainerSummary, Limit, Loss, ProcessIdentity, Report},
     session::Degradation,
@@ -55,14 +56,18 @@ fn head(report: &Report) -> String {
         format!("Traced by {}", source.tiers.join(", ")),
         balance(loss),
     ];
-    lines.into_iter().chain(notes(loss)).map(|line| line + "\n").collect()
+    lines.into_iter().chain(modes(report)).chain(notes(loss)).map(|line| line + "\n").collect()
 }
 
 /// The balance in words, on one line.
 pub(crate) fn balance(loss: &Loss) -> String {
-    let Loss { seen, delivered, filtered, lost, balanced, .. } = *loss;
+    let Loss { seen, delivered, filtered, lost, aggregated, balanced, .. } = *loss;
+    let aggregated = match aggregated {
+        0 => String::new(),
+        aggregated => format!(" + {} aggregated", count(aggregated)),
+    };
     format!(
-        "{} transitions seen = {} delivered + {} filtered + {} lost ({})",
+        "{} transitions seen = {} delivered + {} filtered + {} lost{aggregated} ({})",
         count(seen),
         count(delivered),
         count(filtered),
@@ -71,12 +76,29 @@ pub(crate) fn balance(loss: &Loss) -> String {
     )
 }
 
+/// For how long transitions were aggregated, why, and what that means.
+fn modes(report: &Report) -> Option<String> {
+    let aggregated = || report.modes.iter().filter(|span| span.mode == Mode::Aggregate);
+    let first = aggregated().next()?;
+    let seconds: f64 = aggregated().map(|span| span.seconds).sum();
+    let text = format!(
+        "Aggregated in the kernel for {seconds:.1} s ({}): counts are exact, durations of that time are only known to \
+         lie between a power of two of nanoseconds and the next, and owners of some accepted connections are inferred",
+        first.reason.words()
+    );
+    Some(wrapped(&text, "", WIDTH).trim_end().to_owned())
+}
+
 /// What the balance means for the numbers of this report.
 fn notes(loss: &Loss) -> impl Iterator<Item = String> {
-    let Loss { lost, missed, untracked, repaired, side_lost, .. } = *loss;
+    let Loss { lost, unattributed, missed, untracked, repaired, side_lost, .. } = *loss;
     let by_kind = lost.saturating_sub(missed);
     [
         (by_kind, "lost: counted under Transitions, missing everywhere else"),
+        (
+            unattributed,
+            "aggregated without room for an owner: counted under Transitions, missing everywhere else",
+        ),
         (missed, "lost unseen (the kernel skipped the program): in the count of no transition"),
         (
             repaired.unwrap_or(0),

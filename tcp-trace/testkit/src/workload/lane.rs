@@ -15,6 +15,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::{ChurnPlan, Closer, Driver};
 use crate::clock::{as_ns, monotonic_ns};
+use crate::latency::Histogram;
 use crate::netns::about;
 use crate::sock;
 
@@ -50,6 +51,25 @@ impl Quota {
     }
 }
 
+/// When a lane's connections are due.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    began_ns: u64,
+    /// Nanoseconds from one to the next; 0 for as soon as possible.
+    each_ns: u64,
+}
+
+impl Pace {
+    /// Waits until the connection with this number is due; one that is late is made up for.
+    fn wait(self, number: u64) {
+        if self.each_ns == 0 {
+            return;
+        }
+        let due_ns = self.began_ns + number * self.each_ns;
+        thread::sleep(Duration::from_nanos(due_ns.saturating_sub(monotonic_ns())));
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Lane {
     number: u16,
@@ -71,8 +91,8 @@ impl Lane {
         Ok(Self { listener: sock::listen(any, &options)?.into(), targets, plan: *plan, number })
     }
 
-    /// Makes the connections; returns how many. Binds the calling thread to one CPU for good.
-    pub(super) fn run(&self, quota: Quota) -> io::Result<u64> {
+    /// Makes the connections; returns how long each took to be made. Binds the calling thread to one CPU for good.
+    pub(super) fn run(&self, quota: Quota) -> io::Result<Histogram> {
         stay_on_one_cpu(self.number)?;
         match self.plan.driver {
             Driver::OneThread => self.run_alone(quota),
@@ -80,10 +100,18 @@ impl Lane {
         }
     }
 
-    fn run_alone(&self, quota: Quota) -> io::Result<u64> {
-        let mut done = 0;
-        while quota.allows(done) {
-            let client = self.connect(done)?;
+    fn pace(&self) -> Pace {
+        let lanes = u64::from(self.plan.lanes.max(1));
+        let each_ns = self.plan.rate.map_or(0, |rate| lanes * 1_000_000_000 / u64::from(rate.max(1)));
+        Pace { began_ns: monotonic_ns(), each_ns }
+    }
+
+    fn run_alone(&self, quota: Quota) -> io::Result<Histogram> {
+        let mut done = Histogram::default();
+        let pace = self.pace();
+        while quota.allows(done.count()) {
+            pace.wait(done.count());
+            let client = self.connect(&mut done)?;
             let server = self.accept()?;
             let (first, second) = match self.plan.closer {
                 Closer::ClientFirst => (client, server),
@@ -91,29 +119,29 @@ impl Lane {
             };
             drop(first);
             read_end(&second)?;
-            done += 1;
         }
         Ok(done)
     }
 
-    fn run_pair(&self, quota: Quota) -> io::Result<u64> {
+    fn run_pair(&self, quota: Quota) -> io::Result<Histogram> {
         // The client may not run ahead of the accept queue: a dropped SYN costs a second.
         let lead = usize::try_from(self.plan.backlog / 2).unwrap_or(0);
         let (announce, announced) = sync_channel(lead);
         thread::scope(|scope| {
             let server = scope.spawn(move || self.serve(&announced));
-            let mut done = 0;
+            let mut done = Histogram::default();
+            let pace = self.pace();
             let mut failed = None;
             // An announcement fails only when the server has ended with an error: that one is returned.
-            while quota.allows(done) && announce.send(()).is_ok() {
-                if let Err(error) = self.connect(done).and_then(|client| match self.plan.closer {
+            while quota.allows(done.count()) && announce.send(()).is_ok() {
+                pace.wait(done.count());
+                if let Err(error) = self.connect(&mut done).and_then(|client| match self.plan.closer {
                     Closer::ClientFirst => Ok(()),
                     Closer::ServerFirst => read_end(&client),
                 }) {
                     failed = Some(error);
                     break;
                 }
-                done += 1;
             }
             drop(announce);
             if let Some(error) = failed {
@@ -136,11 +164,15 @@ impl Lane {
         Ok(())
     }
 
-    fn connect(&self, number: u64) -> io::Result<OwnedFd> {
+    /// Makes a connection and takes its time.
+    fn connect(&self, done: &mut Histogram) -> io::Result<OwnedFd> {
+        let number = done.count();
         let target = &self.targets[(number % u64::from(ADDRESSES)) as usize];
         let client = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        let began_ns = monotonic_ns();
         connect(&client, target)
             .map_err(|error| about(&error.into(), &format!("connection {number} to {target}")))?;
+        done.record(monotonic_ns() - began_ns);
         Ok(client)
     }
 
