@@ -82,7 +82,7 @@ impl Bench {
 
     /// So long, or a moment if it is to be quick.
     pub(crate) fn seconds(&self, seconds: u64) -> Duration {
-        if self.quick { Duration::from_millis(300) } else { Duration::from_secs(seconds) }
+        if self.quick { Duration::from_millis(200) } else { Duration::from_secs(seconds) }
     }
 
     /// One of two, by whether it is to be quick.

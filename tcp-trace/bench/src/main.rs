@@ -84,7 +84,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     );
     let quick = args.quick || args.smoke.is_some();
     let rounds = if quick { 1 } else { args.rounds.into() };
-    let soak = if quick { Duration::from_secs(2) } else { Duration::from_secs(60 * args.minutes) };
+    let soak = if quick { Duration::from_secs(1) } else { Duration::from_secs(60 * args.minutes) };
     let bench = Bench::new(program, rounds, quick, soak);
     if let Some(filter) = &args.smoke {
         return Ok(smoke::run(&bench, filter));

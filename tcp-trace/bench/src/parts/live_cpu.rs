@@ -9,7 +9,7 @@ use tcp_trace_testkit::NetNs;
 
 use crate::{
     bench::{Bench, Outcome, churn, say},
-    candidates::{Active, Kind, MODES, Ready},
+    candidates::{Active, Kind, MODES, Ready, STREAM},
     stats::{Summary, order},
     table::{Table, UNKNOWN, number},
     truth::transitions,
@@ -31,6 +31,7 @@ struct Sample {
 pub(crate) fn run(bench: &Bench) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let modes = MODES.iter().filter(|mode| matches!(mode.kind, Kind::TcpTrace(_)));
+    let modes = modes.filter(|mode| !bench.quick || mode.name == STREAM);
     let candidates = bench.ready(modes, &mut outcome);
     let ns = NetNs::new()?;
     let mut samples: BTreeMap<&str, Vec<Sample>> = BTreeMap::new();

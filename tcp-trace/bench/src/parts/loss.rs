@@ -53,7 +53,7 @@ pub(crate) fn run(bench: &Bench) -> Result<Outcome> {
         ["buffer", "without loss", "at full churn", "seen", "lost", "aggregated", "balanced", "uncounted"];
     let mut table = Table::new("Loss, by the size of the ring buffer", &columns);
     let mut figures = Vec::new();
-    let buffers: &[&str] = if bench.quick { &["4k", DEFAULT] } else { &BUFFERS };
+    let buffers: &[&str] = bench.pick(&BUFFERS, &["4k"]);
     for buffer in buffers {
         // What is promised of the default is promised for a minute.
         let seconds = if *buffer == DEFAULT { 60 } else { 3 };
@@ -64,7 +64,7 @@ pub(crate) fn run(bench: &Bench) -> Result<Outcome> {
         outcome.budgets.extend(budgets(buffer, &full));
         figures.push(json!({"buffer": buffer, "full_churn": full, "without_loss": highest}));
     }
-    for buffer in [BUFFERS[0], DEFAULT] {
+    for &buffer in bench.pick(&[BUFFERS[0], DEFAULT][..], &BUFFERS[..1]) {
         if !bench.understands(AUTO) {
             outcome.lacks.push(format!("this tcp-trace does not know `{}`", AUTO.join(" ")));
             break;

@@ -47,7 +47,7 @@ pub(crate) fn run(bench: &Bench) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let base = rest(bench, 0, false)?;
     let mut samples = Vec::new();
-    for sockets in SOCKETS.map(|sockets| bench.pick(sockets, sockets / 1_000)) {
+    for &sockets in bench.pick(&SOCKETS[..], &[1_000]) {
         if available() < sockets * KERNEL_BYTES {
             let bytes = (sockets * KERNEL_BYTES) >> 20;
             outcome.lacks.push(format!(
