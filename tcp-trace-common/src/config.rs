@@ -37,6 +37,8 @@ pub struct Offsets {
     pub sk_flags: u32,
     /// `sock.sk_err`
     pub sk_err: u32,
+    /// `sock.sk_protocol`, 16 bits wide since 5.6.
+    pub sk_protocol: u32,
     /// `sock.sk_cgrp_data.cgroup`, or [`MISSING`] (before 5.15 it is a tagged word, not a pointer).
     pub sk_cgroup: u32,
     /// `sock.sk_cgrp_data.val`, the tagged word of before, or [`MISSING`].
@@ -128,6 +130,7 @@ impl Offsets {
         sk_lock_owned: MISSING,
         sk_flags: MISSING,
         sk_err: MISSING,
+        sk_protocol: MISSING,
         sk_cgroup: MISSING,
         sk_cgroup_word: MISSING,
         sk_socket: MISSING,

@@ -6,8 +6,8 @@
 
 use crate::Word;
 
-/// Buckets of a set: 65,536 sockets in 512 KiB.
-pub const BUCKETS: u32 = 1 << 14;
+/// Buckets of a set: 16,384 sockets in 128 KiB, which a CPU's second cache holds beside what else is there.
+pub const BUCKETS: u32 = 1 << 12;
 /// Sockets of a bucket.
 pub const WAYS: usize = 4;
 

@@ -34,12 +34,12 @@ pub(crate) static REQUESTS: Array<request::Bucket> =
     Array::with_max_entries(request::BUCKETS, BPF_F_MMAPABLE);
 
 /// Accepted sockets whose user has not been seen. Filled only where `first_read` stands in for `accepted`. Nobody else
-/// takes them out, so that those which are closed unread stay until newer ones take their places: 512 KiB.
+/// takes them out, so that those which are closed unread stay until newer ones take their places: 128 KiB.
 #[map]
 pub(crate) static UNCLAIMED: Array<cookies::Bucket> = Array::with_max_entries(cookies::BUCKETS, 0);
 
 /// Sockets whose connection ended in a softirq, by a reset or a timeout, while some process still held them. They leave
-/// when they are closed; those that never are, when newer ones take their places: 512 KiB.
+/// when they are closed; those that never are, when newer ones take their places: 128 KiB.
 #[map]
 pub(crate) static HELD: Array<cookies::Bucket> = Array::with_max_entries(cookies::BUCKETS, 0);
 

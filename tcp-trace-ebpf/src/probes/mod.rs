@@ -2,6 +2,7 @@
 
 mod accepted;
 mod cookies;
+mod count_state;
 mod first_read;
 mod half_open;
 mod holders;

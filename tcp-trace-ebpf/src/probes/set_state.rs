@@ -66,17 +66,13 @@ struct Shown {
 #[inline(always)]
 pub(super) fn record(ctx: &BtfTracePointContext, cpu: Cpu, live: u64, tcp: TcpSock, old: u8, new: u8) {
     let transition = cpu.see(old, new);
-    let counting = live & live::COUNT != 0;
-    if counting && global!(SETTINGS.filtering) == 0 {
-        return;
-    }
     let shown = look(live, tcp, old, new);
     let Shown { old, new, local_port, peer_port, cookie, .. } = shown;
     debug!(ctx, "set_state {} -> {} ports {} {}", old, new, local_port, peer_port);
     let mut verdict = Verdict::Accept;
     if global!(SETTINGS.filtering) != 0 {
         verdict = judge(transition, &shown);
-        if verdict == Verdict::Reject || counting {
+        if verdict == Verdict::Reject {
             return;
         }
     }
@@ -228,11 +224,11 @@ fn rest(tcp: TcpSock, nothing: u64, old: u8, new: u8, request_ns: u64, cgroup_hi
     let ends = new == state::CLOSE && old != state::LISTEN;
     let (unread, (bytes_received, bytes_acked)) =
         if ends { (tcp.unread(), tcp.bytes()) } else { (nothing as u32, (nothing, nothing)) };
+    let (sk_err, total_retrans) = (tcp.error(), tcp.total_retrans());
     let (has_rto, (total_rto, total_rto_time_ms)) = match tcp.total_rto() {
         Some(rto) => (flags::HAS_RTO, rto),
         None => (0, (0, 0)),
     };
-    let (sk_err, total_retrans) = (tcp.error(), tcp.total_retrans());
     let trouble = total_retrans | u32::from(sk_err) | u32::from(total_rto) | total_rto_time_ms;
     let says_something = ends || request_ns != 0 || trouble | cgroup_high != 0;
     let bits = flags::HAS_TCP

@@ -30,6 +30,7 @@ pub fn offsets(btf: &Btf<'_>) -> Result<Offsets, String> {
         sk_lock_owned: "sock.sk_lock.owned", Bytes(4), Always;
         sk_flags: "sock_common.skc_flags", Bytes(8), Always;
         sk_err: "sock.sk_err", Bytes(4), Always;
+        sk_protocol: "sock.sk_protocol", Bytes(2), Always;
         sk_cgroup: "sock.sk_cgrp_data.cgroup", Bytes(8), IfPresent;
         sk_cgroup_word: "sock.sk_cgrp_data.val", Bytes(8), IfPresent;
         sk_socket: "sock.sk_socket", Bytes(8), Always;

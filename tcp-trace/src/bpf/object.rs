@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use aya::{
-    Ebpf,
+    Btf, Ebpf,
     maps::{Array, MapData, PerCpuArray, RingBuf},
     programs::{BtfTracePoint, TracePoint},
 };
@@ -36,7 +36,10 @@ use super::{
     degraded::{no_aggregation, no_cookies, no_half_open, no_holders, no_processes, no_tp_btf, only_counts},
     fill::Fill,
     holders::Holders,
-    loading::{Ground, KERNEL_BTF, Loader, MAIN, OBJECT, load, load_failure, load_main, program, read_btf},
+    loading::{
+        Ground, KERNEL_BTF, Loader, MAIN, OBJECT, load, load_failure, load_main, load_small, program,
+        read_btf,
+    },
     optional,
     requests::Requests,
     tracefs,
@@ -216,19 +219,16 @@ fn check_privileges() -> anyhow::Result<()> {
 
 /// The main hook as `tp_btf`, with everything that builds on it.
 fn attach_tp_btf(options: &Options) -> anyhow::Result<Attached> {
+    if options.mode == ModeChoice::Only(Mode::Count) {
+        return attach_counting(options);
+    }
     let loader = Loader::begin();
-    let raw = fs::read(KERNEL_BTF)
-        .map_err(|error| anyhow!("no BTF of the running kernel: {KERNEL_BTF}: {error}"))?;
-    let (offsets, btf) = read_btf(&raw)?;
-    drop(raw);
+    let (offsets, btf) = kernel_btf()?;
     if options.filter.cgroup_ids[0] != 0 && offsets.sk_cgroup == MISSING && offsets.sk_cgroup_word == MISSING
     {
         return Err(anyhow!("--cgroup needs a kernel with CONFIG_SOCK_CGROUP_DATA"));
     }
     let (mut object, ground) = load_main(loader, options, offsets, &btf)?;
-    if options.mode == ModeChoice::Only(Mode::Count) {
-        return attach_counting(object, options, Holders::open());
-    }
     let mut degradations = Vec::new();
     let mut links: Vec<Link> = Vec::new();
     let no_cgroup = match cgroup::attach(&mut object, ground.helpers) {
@@ -272,26 +272,32 @@ fn attach_tp_btf(options: &Options) -> anyhow::Result<Attached> {
     finish(object, options, hook, holders, degradations)
 }
 
-/// The main programs alone, to count and to do nothing else.
-fn attach_counting(
-    mut object: Ebpf,
-    options: &Options,
-    holders: anyhow::Result<Holders>,
-) -> anyhow::Result<Attached> {
+/// The program that only counts.
+fn attach_counting(options: &Options) -> anyhow::Result<Attached> {
+    const COUNTING: &str = "count_state";
+    let (offsets, btf) = kernel_btf()?;
+    let mut object = load_small(Ground { offsets, helpers: false, half_open: false }, &btf)?;
+    let counting: &mut BtfTracePoint = program(&mut object, COUNTING)?;
+    counting.load("inet_sock_set_state", &btf).map_err(|error| anyhow!(load_failure(&error)))?;
     let started = host::monotonic();
-    let (first, program_fd) = attach_main(&mut object, MAIN[0])?;
-    let (second, _) = attach_main(&mut object, MAIN[1])?;
-    let aggregation = go_live(&mut object, live::BOTH | live::COUNT, options.mode)?;
+    let (link, program_fd) = attach_main(&mut object, COUNTING)?;
     let hook = Hook {
         attach: Attach::TpBtf,
         started,
         program_fd,
         half_open: false,
-        links: vec![first, second],
+        links: vec![link],
         programs: Vec::new(),
-        aggregation,
+        aggregation: None,
     };
-    finish(object, options, hook, holders, vec![only_counts()])
+    finish(object, options, hook, Holders::open(), vec![only_counts()])
+}
+
+/// Where the running kernel keeps what the programs read, and its types.
+fn kernel_btf() -> anyhow::Result<(Offsets, Btf)> {
+    let raw = fs::read(KERNEL_BTF)
+        .map_err(|error| anyhow!("no BTF of the running kernel: {KERNEL_BTF}: {error}"))?;
+    read_btf(&raw)
 }
 
 /// Attaches one program; also returns its descriptor, which lives as long as the object.
@@ -306,7 +312,7 @@ fn attach_main(object: &mut Ebpf, name: &str) -> anyhow::Result<(Link, i32)> {
 fn go_live(object: &mut Ebpf, live: u64, choice: ModeChoice) -> anyhow::Result<Option<Arc<Aggregation>>> {
     let map = object.take_map("LIVE").context("the eBPF object has no map LIVE")?;
     let mode = match choice {
-        ModeChoice::Only(Mode::Stream | Mode::Count) => {
+        ModeChoice::Only(Mode::Stream) => {
             Array::try_from(map)?.set(0, live, 0).context("starting the programs")?;
             return Ok(None);
         }

@@ -69,12 +69,17 @@ fn mode(wanted: ModeArg, filter: &FilterSpec) -> Result<ModeChoice, Usage> {
         ModeArg::Auto => Ok(ModeChoice::Auto),
         ModeArg::Stream => Ok(ModeChoice::Only(Mode::Stream)),
         ModeArg::Aggregate if filter.is_decided_in_kernel() => Ok(ModeChoice::Only(Mode::Aggregate)),
-        ModeArg::Count if filter.is_decided_in_kernel() => Ok(ModeChoice::Only(Mode::Count)),
-        ModeArg::Aggregate | ModeArg::Count => Err(Usage(format!(
-            "--mode {}: the kernel programs cannot decide a filter by process, port or IP version alone, so that \
-             their counts would hold what it does not want; filter by --netns, --cgroup or --container, or not at all",
-            if wanted == ModeArg::Count { "count" } else { "aggregate" }
-        ))),
+        ModeArg::Count if *filter == FilterSpec::default() => Ok(ModeChoice::Only(Mode::Count)),
+        ModeArg::Count => Err(Usage(
+            "--mode count: it counts the transitions of the whole host and looks at nothing that a filter could go by; \
+             use --mode aggregate with --netns, --cgroup or --container"
+                .to_owned(),
+        )),
+        ModeArg::Aggregate => Err(Usage(
+            "--mode aggregate: the kernel programs cannot decide a filter by process, port or IP version alone, so that \
+             their counts would hold what it does not want; filter by --netns, --cgroup or --container, or not at all"
+                .to_owned(),
+        )),
     }
 }
 
