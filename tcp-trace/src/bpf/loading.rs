@@ -193,11 +193,10 @@ pub(super) fn load_small(ground: Ground, btf: &Btf) -> anyhow::Result<Ebpf> {
 /// How often to look at the buffer's filling: all CPUs together at least four times while it is filled.
 fn wake_mask(buffer_bytes: u32) -> u64 {
     const RECORD_HEADER: usize = 8;
-    /// Seldom enough to cost nothing.
-    const SELDOM: usize = 256;
     let records = buffer_bytes as usize / (size_of::<PackedChange>() + RECORD_HEADER);
     let cpus = nr_cpus().unwrap_or(1).max(1);
-    let every = (records / 4 / cpus).clamp(1, SELDOM);
+    // Not oftener: a reader that is behind is awake, and waking it costs microseconds all the same.
+    let every = (records / 4 / cpus).max(1);
     // The largest power of two that is not larger.
     (1_u64 << every.ilog2()) - 1
 }
