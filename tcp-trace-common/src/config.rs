@@ -7,6 +7,31 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// An offset of [`Offsets`] that this kernel does not have.
 pub const MISSING: u32 = u32::MAX;
 
+/// What stands in the compiled programs for an offset of [`Offsets`], in the place of a load instruction's own: the
+/// loader writes the running kernel's in. So a field costs one instruction; looked up in a map it would be four.
+pub mod placeholder {
+    /// The first one. A larger offset than any struct that the programs read has.
+    const FIRST: usize = 0x6000;
+    /// From one to the next, so that a field of 16 bytes can be read in parts.
+    const STEP: usize = 16;
+    /// Bytes of a field of [`super::Offsets`].
+    const FIELD: usize = size_of::<u32>();
+
+    /// The one of the field that is so many bytes from the beginning of [`super::Offsets`].
+    #[must_use]
+    pub const fn of(field: usize) -> i16 {
+        (FIRST + field / FIELD * STEP) as i16
+    }
+
+    /// Which field of [`super::Offsets`] an instruction's offset stands for, counted from 0, and how many bytes into it.
+    #[must_use]
+    pub fn field(offset: i16) -> Option<(usize, u32)> {
+        let place = usize::try_from(offset).ok()?.checked_sub(FIRST)?;
+        let field = place / STEP;
+        (field < size_of::<super::Offsets>() / FIELD).then_some((field, (place % STEP) as u32))
+    }
+}
+
 /// Byte offsets of the kernel's struct members, taken from the running kernel's BTF.
 ///
 /// rustc emits no CO-RE relocations; and all but a handful of these move from version to version.
@@ -189,4 +214,22 @@ pub struct Settings {
     pub cookie_helper: u32,
     /// 1 when `bpf_get_current_task_btf` exists (first kernel: 5.11).
     pub task_btf: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use core::mem::offset_of;
+
+    use super::*;
+
+    #[test]
+    fn a_placeholder_tells_its_field() {
+        let last = size_of::<Offsets>() / 4 - 1;
+        assert_eq!(placeholder::field(placeholder::of(0)), Some((0, 0)));
+        assert_eq!(placeholder::field(placeholder::of(offset_of!(Offsets, skc_dport)) + 8), Some((5, 8)));
+        assert_eq!(placeholder::field(placeholder::of(offset_of!(Offsets, inode_number))), Some((last, 0)));
+        for none in [-1, 0, 0x5fff, placeholder::of(size_of::<Offsets>())] {
+            assert_eq!(placeholder::field(none), None, "{none:#x}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use tcp_trace_common::address::{self, mapped};
 
-use super::{load, member};
+use super::{Loadable as _, member, placeholder};
 use crate::maps::global;
 
 /// A BTF-typed pointer to a socket of any kind.
@@ -51,7 +51,7 @@ impl Common {
     #[inline(always)]
     pub(crate) fn addresses(self, family: u16) -> ([u64; 2], [u64; 2]) {
         if family == address::AF_INET6 {
-            (in6(self.0, global!(OFFSETS.skc_v6_rcv_saddr)), in6(self.0, global!(OFFSETS.skc_v6_daddr)))
+            (in6!(self.0, skc_v6_rcv_saddr), in6!(self.0, skc_v6_daddr))
         } else {
             (mapped(member!(self.0, skc_rcv_saddr: u32)), mapped(member!(self.0, skc_daddr: u32)))
         }
@@ -79,8 +79,11 @@ impl Common {
 }
 
 /// A `struct in6_addr` in its two halves.
-#[inline(always)]
-fn in6(base: *const u8, offset: u32) -> [u64; 2] {
-    // SAFETY: as in `member!`; the offset is that of a 16-byte `in6_addr`.
-    unsafe { [load(base, offset), load(base, offset + 8)] }
+macro_rules! in6 {
+    ($sk:expr, $member:ident) => {{
+        const AT: i16 = placeholder!($member);
+        // SAFETY: as in `member!`; the member is a 16-byte `in6_addr`.
+        unsafe { [u64::load::<AT>($sk), u64::load::<{ AT + 8 }>($sk)] }
+    }};
 }
+use in6;

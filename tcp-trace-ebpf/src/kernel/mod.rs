@@ -2,14 +2,16 @@
 //!
 //! In a `tp_btf`, fentry or fexit program the arguments are BTF-typed pointers: plain loads through them, and through
 //! pointers loaded from them, are checked by the verifier against the kernel's own types and cost one instruction; a
-//! fault reads as 0 (`PROBE_MEM`). The offsets are constants to the verifier (see `maps.rs`), so each load is
-//! verified against the member it names. What is reached by other ways (a container of a member, the current task
+//! fault reads as 0 (`PROBE_MEM`). The loader writes the offsets into the instructions, so each load is verified against
+//! the member it names. What is reached by other ways (a container of a member, the current task
 //! before 5.11) is read by [`peek`], which a fault does not hurt either.
 
 mod common;
 mod request;
 mod task;
 mod tcp;
+
+use core::arch::asm;
 
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 
@@ -18,17 +20,40 @@ pub(crate) use request::HalfOpen;
 pub(crate) use task::Task;
 pub(crate) use tcp::TcpSock;
 
-/// Loads a `T` at a constant offset of a BTF-typed pointer.
-///
-/// # Safety
-///
-/// `base` must be BTF-typed and `offset` that of a member of `T`'s size; the verifier refuses the program
-/// otherwise.
-#[inline(always)]
-pub(crate) unsafe fn load<T: Copy>(base: *const u8, offset: u32) -> T {
-    // SAFETY: the caller's contract, enforced by the verifier at load.
-    unsafe { base.add(offset as usize).cast::<T>().read_volatile() }
+/// What one instruction can load.
+pub(crate) trait Loadable: Copy {
+    /// Loads through a BTF-typed pointer. `AT` is a placeholder of [`config`](tcp_trace_common::config::placeholder), or lies
+    /// in the field of one. In assembly, so that the placeholder stays in the instruction.
+    ///
+    /// # Safety
+    ///
+    /// `base` must be BTF-typed, and the field a member of this size; the verifier refuses the program otherwise.
+    unsafe fn load<const AT: i16>(base: *const u8) -> Self;
 }
+
+macro_rules! loadable {
+    ($($type:ty: $width:literal),*) => {$(
+        impl Loadable for $type {
+            #[inline(always)]
+            unsafe fn load<const AT: i16>(base: *const u8) -> Self {
+                let value: u64;
+                // SAFETY: the caller's contract, enforced by the verifier at load.
+                unsafe {
+                    asm!(
+                        concat!("{value} = *(", $width, " *)({base} + {at})"),
+                        value = lateout(reg) value,
+                        base = in(reg) base,
+                        at = const AT,
+                        options(readonly, nostack, preserves_flags)
+                    );
+                }
+                value as Self
+            }
+        }
+    )*};
+}
+
+loadable!(u16: "u16", u32: "u32", u64: "u64", *const u8: "u64");
 
 /// Reads a `T` at any kernel address; what cannot be read is the default, that is 0.
 #[inline(always)]
@@ -37,14 +62,26 @@ pub(crate) fn peek<T: Copy + Default>(address: u64, offset: u32) -> T {
     unsafe { bpf_probe_read_kernel((address + u64::from(offset)) as *const T) }.unwrap_or_default()
 }
 
+/// The placeholder of a member's offset.
+macro_rules! placeholder {
+    ($member:ident) => {
+        tcp_trace_common::config::placeholder::of(core::mem::offset_of!(
+            tcp_trace_common::config::Offsets,
+            $member
+        ))
+    };
+}
+pub(crate) use placeholder;
+
 /// Loads a member of a BTF-typed pointer.
 macro_rules! member {
-    ($pointer:expr, $member:ident: $type:ty) => {{
-        let offset = $crate::maps::global!(OFFSETS.$member);
-        // SAFETY: `$pointer` is BTF-typed and the offset was looked up for exactly this member, with its
-        // size checked against `$type` (`bpf/layout.rs` of the user half).
-        unsafe { $crate::kernel::load::<$type>($pointer, offset) }
-    }};
+    ($pointer:expr, $member:ident: $type:ty) => {
+        // SAFETY: `$pointer` is BTF-typed and the offset is looked up for exactly this member, with its size checked
+        // against `$type` (`bpf/layout.rs` of the user half).
+        unsafe {
+            <$type as $crate::kernel::Loadable>::load::<{ $crate::kernel::placeholder!($member) }>($pointer)
+        }
+    };
 }
 pub(crate) use member;
 

@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_get_current_task_btf};
 
-use super::{load, peek, peek_member};
+use super::{Loadable as _, peek, peek_member, placeholder};
 use crate::maps::global;
 
 /// A task: a BTF-typed pointer where `bpf_get_current_task_btf` exists (first kernel: 5.11), else an address.
@@ -70,11 +70,11 @@ impl Task {
     /// Name, as its two halves in memory order.
     #[inline(always)]
     pub(crate) fn comm(self) -> [u64; 2] {
-        let offset = global!(OFFSETS.task_comm);
         if global!(SETTINGS.task_btf) == 0 {
-            return peek(self.0 as u64, offset);
+            return peek(self.0 as u64, global!(OFFSETS.task_comm));
         }
+        const AT: i16 = placeholder!(task_comm);
         // SAFETY: `comm` is `char[16]`, which the verifier lets be read in aligned words.
-        unsafe { [load(self.0, offset), load(self.0, offset + 8)] }
+        unsafe { [u64::load::<AT>(self.0), u64::load::<{ AT + 8 }>(self.0)] }
     }
 }

@@ -20,7 +20,7 @@ use tcp_trace_common::{
 use tcp_trace_core::mode::Mode;
 use zerocopy::IntoBytes as _;
 
-use super::{ModeChoice, Options, layout, optional};
+use super::{ModeChoice, Options, layout, optional, placeholders::Filled};
 use crate::host;
 
 /// The compiled eBPF object; empty in a build that was told to do without.
@@ -104,7 +104,7 @@ pub(super) fn load(
         .override_global("SETTINGS", settings.as_bytes(), true)
         .override_global("FILTER", options.filter.as_bytes(), true)
         .override_global(aya_log::LEVEL, &log_level, true)
-        .load(OBJECT)
+        .load(Filled::new(OBJECT, &ground.offsets)?.as_bytes())
         .map_err(|error| {
             let old = host::kernel_version().filter(|version| *version < (5, 8));
             match old {
@@ -187,7 +187,7 @@ pub(super) fn load_small(ground: Ground, btf: &Btf) -> anyhow::Result<Ebpf> {
         .map_max_entries("EVENTS", 4096)
         .override_global("OFFSETS", ground.offsets.as_bytes(), true)
         .override_global("SETTINGS", settings.as_bytes(), true);
-    Ok(loader.load(OBJECT)?)
+    Ok(loader.load(Filled::new(OBJECT, &ground.offsets)?.as_bytes())?)
 }
 
 /// How often to look at the buffer's filling: all CPUs together at least four times while it is filled.

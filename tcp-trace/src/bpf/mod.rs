@@ -10,6 +10,7 @@ pub mod layout;
 mod loading;
 mod object;
 mod optional;
+mod placeholders;
 mod requests;
 mod sys;
 mod tracefs;
