@@ -51,11 +51,15 @@ pub fn live(source: &SourceArgs, filter: &FilterArgs, verbose: u8) -> anyhow::Re
 ///
 /// As [`live`], and if aggregation is asked for.
 pub fn stream(source: &SourceArgs, filter: &FilterArgs, verbose: u8) -> anyhow::Result<LiveSettings> {
-    if source.mode == ModeArg::Aggregate {
-        return Err(Usage(
-            "--mode aggregate: `stream` shows single transitions, which are not sent then; use `report`"
-                .to_owned(),
-        )
+    let refused = match source.mode {
+        ModeArg::Aggregate => "aggregate",
+        ModeArg::Count => "count",
+        ModeArg::Auto | ModeArg::Stream => "",
+    };
+    if !refused.is_empty() {
+        return Err(Usage(format!(
+            "--mode {refused}: `stream` shows single transitions, which are not sent then; use `report`"
+        ))
         .into());
     }
     let mut settings = live(source, filter, verbose)?;

@@ -11,12 +11,13 @@ use tcp_trace_testkit::{
 
 use crate::{
     Test,
-    counts::{assert_counts, assert_time_wait, rounds},
-    tracer::{PATIENCE, Tracer, assert_sums, assert_whole, text},
+    counts::{CLIENT_FIRST, assert_counts, assert_time_wait, rounds},
+    tracer::{PATIENCE, Tracer, assert_sums, assert_whole, count, text},
 };
 
 pub(crate) const TESTS: &[(&str, Test)] = &[
     ("ten_thousand_connections_count_exactly", || rounds(ten_thousand_connections_count_exactly)),
+    ("counting_alone_is_as_exact", || rounds(counting_alone_is_as_exact)),
     ("a_full_buffer_switches_there_and_back", || rounds(a_full_buffer_switches_there_and_back)),
     ("a_leak_is_still_listed", a_leak_is_still_listed),
     ("a_replayed_report_is_the_live_one", a_replayed_report_is_the_live_one),
@@ -55,6 +56,27 @@ fn ten_thousand_connections_count_exactly() {
     assert_eq!(established["live"], 0, "{established}");
     let [(mode, reason, _)] = &modes(&report)[..] else { panic!("{}", report["modes"]) };
     assert_eq!((mode.as_str(), reason.as_str()), ("aggregate", "asked"));
+}
+
+/// It counts for the whole host, on which little else happens meanwhile.
+fn counting_alone_is_as_exact() {
+    let ns = NetNs::new().unwrap();
+    let tracer = Tracer::start(&["report", "--json", "--mode", "count"]);
+    churn(&ns, 10_000, &ChurnPlan::default()).unwrap();
+    let report = tracer.report();
+    assert_whole(&report);
+    for (old, new) in CLIENT_FIRST.into_iter().filter(|(old, _)| *old != "LISTEN") {
+        let counted = count(&report, old, new);
+        assert!((10_000..10_100).contains(&counted), "{old} > {new}: {}", report["transitions"]);
+    }
+    let loss = &report["loss"];
+    assert_eq!((&loss["delivered"], &loss["aggregated"]), (&0.into(), &loss["seen"]), "{loss}");
+    assert_eq!(loss["aggregated"], loss["unattributed"], "{loss}");
+    assert_eq!(report["half_open"]["completed"]["count"], 0);
+    let lacks = report["source"]["degradations"].as_array().unwrap();
+    assert!(lacks.iter().any(|lack| lack["feature"] == "attribution"), "{lacks:?}");
+    let [(mode, reason, _)] = &modes(&report)[..] else { panic!("{}", report["modes"]) };
+    assert_eq!((mode.as_str(), reason.as_str()), ("count", "asked"));
 }
 
 fn a_full_buffer_switches_there_and_back() {
@@ -137,6 +159,8 @@ fn what_cannot_be_is_refused() {
     for (arguments, code, why) in [
         (&["report", "--mode", "aggregate", "-p", "1"][..], 2, "filter by --netns"),
         (&["stream", "--mode", "aggregate"], 2, "single transitions"),
+        (&["stream", "--mode", "count"], 2, "single transitions"),
+        (&["report", "--mode", "count", "--netns", "1"], 2, "the whole host"),
         (&["report", "--mode", "aggregate", "--attach", "tracepoint"], 3, "needs tp_btf"),
     ] {
         let output = Tracer::run(arguments);

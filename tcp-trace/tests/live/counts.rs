@@ -36,7 +36,7 @@ pub(crate) fn rounds(round: fn()) {
 }
 
 /// The eleven kinds of transition of a connection that its client closes first.
-const CLIENT_FIRST: [(&str, &str); 11] = [
+pub(crate) const CLIENT_FIRST: [(&str, &str); 11] = [
     ("CLOSE", "SYN_SENT"),
     ("SYN_SENT", "ESTABLISHED"),
     ("LISTEN", "SYN_RECV"),

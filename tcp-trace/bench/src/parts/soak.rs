@@ -19,8 +19,8 @@ use crate::{
     truth::{Difference, transitions},
 };
 
-/// What may come in the second half for all its minutes together, as a share of what is there: surveys take memory and
-/// give it back, and a sample may fall into one. One byte lost for each transition would be several times this.
+/// What may come in the second half for all its minutes together, as a share of what is there. One byte lost for each
+/// transition would be several times this.
 const GROWTH: f64 = 0.05;
 /// The same, in entries of maps that fill (not those of fixed size, which the memory of all maps includes).
 const GROWTH_ENTRIES: f64 = 1_000.0;
@@ -79,7 +79,7 @@ fn watch(running: &Running, every: Duration, over: impl Fn() -> bool) -> Result<
     let mut said = Instant::now();
     while !over() {
         let filling = maps::of_process(running.pid()).context("looking at the maps")?;
-        let rss_kib = running.memory_kib("VmRSS").context("tcp-trace has ended")?;
+        let rss_kib = at_rest(running, every)?;
         samples.push(Sample {
             seconds: began.elapsed().as_secs_f64(),
             rss_kib,
@@ -95,9 +95,20 @@ fn watch(running: &Running, every: Duration, over: impl Fn() -> bool) -> Result<
                 filling.entries
             ));
         }
-        thread::sleep(every);
     }
     Ok(samples)
+}
+
+/// The least of some looks within that time, so that none of them is in a survey: these take memory and give it back,
+/// and a sample as often as there is a report would fall into all of them for minutes, and then into none.
+fn at_rest(running: &Running, within: Duration) -> Result<u64> {
+    const LOOKS: u32 = 10;
+    let mut least = u64::MAX;
+    for _ in 0..LOOKS {
+        least = least.min(running.memory_kib("VmRSS").context("tcp-trace has ended")?);
+        thread::sleep(within / LOOKS);
+    }
+    Ok(least)
 }
 
 /// Adds the windows up.
