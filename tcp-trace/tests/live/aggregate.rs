@@ -161,7 +161,7 @@ fn what_cannot_be_is_refused() {
         (&["stream", "--mode", "aggregate"], 2, "single transitions"),
         (&["stream", "--mode", "count"], 2, "single transitions"),
         (&["report", "--mode", "count", "--netns", "1"], 2, "the whole host"),
-        (&["report", "--mode", "aggregate", "--attach", "tracepoint"], 3, "needs tp_btf"),
+        (&["report", "--mode", "aggregate", "--attach", "tracepoint"], 3, "need tp_btf"),
     ] {
         let output = Tracer::run(arguments);
         assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
