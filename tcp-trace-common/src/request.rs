@@ -14,7 +14,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute};
 
 use crate::Word;
 
-/// Values of [`Request::source`].
+/// Values of [`Details::source`].
 pub mod source {
     /// Queued; seen by sock_ops.
     pub const SOCK_OPS: u16 = 0;
