@@ -63,6 +63,11 @@ impl Modes {
         over.chain([span(now)]).collect()
     }
 
+    /// Whether transitions are counted by kind and nothing else is known of them, which holds for a whole run.
+    pub(super) fn only_counts(&self) -> bool {
+        self.now.mode == Mode::Count
+    }
+
     pub(super) fn next_window(&mut self) {
         self.over.clear();
     }

@@ -158,6 +158,18 @@ impl Balance {
             .collect()
     }
 
+    /// Transitions of the window that the kernel has counted by kind and in no row, by kind.
+    pub(super) fn unattributed(&self) -> impl Iterator<Item = (TcpState, TcpState, u64)> {
+        let (now, before) = (&self.now.kernel.unaggregated, &self.before.kernel.unaggregated);
+        let states = |slot| {
+            let (old, new) = pair(slot);
+            (TcpState::from_number(old), TcpState::from_number(new))
+        };
+        let all =
+            (0..TRANSITIONS).map(move |slot| (states(slot), at(now, slot).saturating_sub(at(before, slot))));
+        all.filter(|(_, count)| *count > 0).map(|((old, new), count)| (old, new, count))
+    }
+
     /// Starts the next window.
     pub(super) fn next_window(&mut self) {
         self.before = self.now.clone();

@@ -73,6 +73,12 @@ fn counting_alone_is_as_exact() {
     assert_eq!((&loss["delivered"], &loss["aggregated"]), (&0.into(), &loss["seen"]), "{loss}");
     assert_eq!(loss["aggregated"], loss["unattributed"], "{loss}");
     assert_eq!(report["half_open"]["completed"]["count"], 0);
+    for entered in [&report["half_open"]["unknown"], &report["states"]["CLOSE_WAIT"]["entered"]] {
+        assert!((10_000..10_100).contains(&entered.as_u64().unwrap()), "{entered}");
+    }
+    let unknown =
+        [&report["half_open"]["cookies"], &report["time_wait"]["entered"], &report["half_open"]["reset"]];
+    assert_eq!(unknown, [&Value::Null; 3]);
     let lacks = report["source"]["degradations"].as_array().unwrap();
     assert!(lacks.iter().any(|lack| lack["feature"] == "attribution"), "{lacks:?}");
     let [(mode, reason, _)] = &modes(&report)[..] else { panic!("{}", report["modes"]) };

@@ -4,10 +4,11 @@ use std::{cmp::Reverse, collections::BTreeMap};
 
 use rustc_hash::FxHashMap;
 
-use super::identity;
+use super::{identity, unattributed};
 use crate::{
     report::{HalfOpen, Listener, PrefixCount, Queue},
     session::Attach,
+    state::TcpState,
     tracker::{
         Tracker,
         sources::{Prefix, Requests, Sources},
@@ -20,7 +21,7 @@ const PREFIXES: usize = 5;
 
 /// What is known of the requests, and may be `None` altogether.
 struct Known {
-    /// Without the fields of the socket a cookie cannot be told from any other handshake.
+    /// Without the fields of the socket, or an owner for each count, a cookie cannot be told from any other handshake.
     cookies: bool,
     /// Without a watch on every request, those that die between two surveys go unnoticed.
     deaths: bool,
@@ -38,17 +39,19 @@ struct LiveRequests {
 
 pub(super) fn half_open(tracker: &Tracker) -> HalfOpen {
     let known = Known {
-        cookies: tracker.session.attach == Attach::TpBtf,
+        cookies: tracker.session.attach == Attach::TpBtf && !tracker.modes.only_counts(),
         deaths: tracker.session.watches_requests() && tracker.samples.requests
             || tracker.session.programs.iter().any(|name| name == "request_timer"),
         live: live(tracker),
         queues: queues(tracker),
     };
     let all = &tracker.tally.handshakes;
+    let completed = (TcpState::SynReceived, TcpState::Established);
+    let unattributed = unattributed(tracker).filter(|(old, new, _)| (*old, *new) == completed);
     HalfOpen {
         completed: (&all.completed).into(),
         sources: tracker.tally.sources,
-        unknown: all.unknown,
+        unknown: all.unknown + unattributed.map(|(_, _, count)| count).sum::<u64>(),
         expired: known.deaths.then_some(all.expired),
         reset: known.deaths.then_some(all.reset),
         dead: known.deaths.then_some(all.dead),

@@ -86,12 +86,20 @@ fn states(tracker: &Tracker) -> BTreeMap<TcpState, StateSummary> {
         summary.entered = tally.entered;
         summary.duration = (&tally.durations).into();
     }
+    for (_, new, count) in unattributed(tracker).filter(|(old, new, _)| old != new) {
+        states.entry(new).or_default().entered += count;
+    }
     for connection in accepted(tracker) {
         if let Some(live) = states.entry(connection.state).or_default().live.as_mut() {
             *live += 1;
         }
     }
     states
+}
+
+/// Transitions that the kernel has counted by kind only, unless a filter of the reader's may not want them.
+fn unattributed(tracker: &Tracker) -> impl Iterator<Item = (TcpState, TcpState, u64)> {
+    tracker.balance.unattributed().filter(|_| tracker.counts_lost)
 }
 
 fn connects(tracker: &Tracker) -> Vec<Connect> {

@@ -11,7 +11,7 @@ use crate::{
 
 pub(super) fn time_wait(tracker: &Tracker) -> TimeWait {
     let exact = tracker.session.programs.iter().any(|name| name == "time_wait");
-    let known = tracker.session.attach == Attach::TpBtf;
+    let known = tracker.session.attach == Attach::TpBtf && !tracker.modes.only_counts();
     let found = tracker.time_waits.found.as_ref();
     TimeWait {
         live: found.map(|found| found.live),

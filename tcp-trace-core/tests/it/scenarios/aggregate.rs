@@ -32,6 +32,7 @@ fn a_row_is_tallied_where_its_transitions_would_have_been() {
         state FIN_WAIT1: entered 3 live 0 time 0
         state FIN_WAIT2: entered 2 live 0 time 0
         state CLOSE: entered 6 live - time 0
+        state CLOSE_WAIT: entered 1 live 0 time 0
         half_open: 5 [0.524..1.048] sock_ops=5 unknown=1 cookies=1
         connect -: 3 [0.000..0.001] refused=4
         time_wait: 1 orphaned 1

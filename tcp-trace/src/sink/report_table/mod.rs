@@ -101,7 +101,7 @@ fn notes(loss: &Loss) -> impl Iterator<Item = String> {
     let by_kind = lost.saturating_sub(missed);
     [
         (by_kind, "lost: counted under Transitions, missing everywhere else"),
-        (unattributed, "counted in the kernel by kind only: under Transitions, missing everywhere else"),
+        (unattributed, "counted in the kernel by kind only: under Transitions and States, of unknown owners and durations"),
         (missed, "lost unseen (the kernel skipped the program): in the count of no transition"),
         (
             repaired.unwrap_or(0),
