@@ -4,7 +4,7 @@ use core::arch::asm;
 
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
-    helpers::bpf_ktime_get_ns,
+    helpers::{bpf_ktime_get_ns, bpf_ringbuf_query},
     maps::ring_buf::RingBufEntry,
 };
 use tcp_trace_common::{
@@ -18,7 +18,7 @@ use tcp_trace_common::{
 use crate::{
     aggregate,
     kernel::{Common, Task},
-    maps::{CPUS, EVENTS, FILTER, LIVE, global, requests},
+    maps::{CPUS, FILTER, LIVE, Ring, global, requests, ring},
 };
 
 /// [`counters::slot`] with bounds that every verifier sees. Those of 5.10 and 6.1 lose sight of what an OR of two
@@ -97,7 +97,7 @@ fn judge(subject: &Subject<'_>) -> Verdict {
 /// Room for a record that is not a transition; without it, it is counted.
 #[inline(always)]
 fn reserve_side<T: 'static>() -> Option<RingBufEntry<T>> {
-    let entry = EVENTS.reserve::<T>(0);
+    let entry = ring().and_then(|ring| ring.reserve_untyped::<T>(0));
     if entry.is_none()
         && let Some(Cpu(cpu)) = Cpu::this()
     {
@@ -202,21 +202,24 @@ impl Transition {
     /// Hands the event over; without room for it the transition is counted as lost, or, if a row has it, the record.
     #[inline(always)]
     pub(crate) fn output<T: 'static>(self, event: T, aggregated: bool) {
-        match EVENTS.reserve::<T>(0) {
-            Some(mut entry) => {
-                entry.write(event);
-                entry.submit(self.wake_flags());
-            }
+        if let Some(ring) = ring()
+            && let Some(mut entry) = ring.reserve_untyped::<T>(0)
+        {
+            entry.write(event);
+            entry.submit(self.wake_flags(ring));
+            return;
+        }
+        match aggregated {
             // SAFETY: as in `Cpu::see`.
-            None if aggregated => bump(unsafe { &raw mut (*self.cpu.0).counters.side_lost }),
+            true => bump(unsafe { &raw mut (*self.cpu.0).counters.side_lost }),
             // SAFETY: as in `Cpu::see`.
-            None => bump(unsafe { &raw mut (*self.cpu.0).counters.lost[self.slot] }),
+            false => bump(unsafe { &raw mut (*self.cpu.0).counters.lost[self.slot] }),
         }
     }
 
     /// Whether the reader is to be woken: when much waits for it, and that is looked at now and then only.
     #[inline(always)]
-    fn wake_flags(self) -> u64 {
+    fn wake_flags(self, ring: &'static Ring) -> u64 {
         // SAFETY: as in `Cpu::see`. Not in one instruction: a count that an interrupt takes away only moves the next look.
         let written = unsafe {
             let counter = &raw mut (*self.cpu.0).counters.written;
@@ -225,12 +228,19 @@ impl Transition {
             written
         };
         let look = written & global!(SETTINGS.wake_mask) == 0;
-        if look && EVENTS.query(BPF_RB_AVAIL_DATA.into()) >= global!(SETTINGS.wake_bytes) {
+        if look && waiting(ring) >= global!(SETTINGS.wake_bytes) {
             BPF_RB_FORCE_WAKEUP.into()
         } else {
             BPF_RB_NO_WAKEUP.into()
         }
     }
+}
+
+/// Bytes in the ring buffer that the reader has not taken yet.
+#[inline(always)]
+fn waiting(ring: &'static Ring) -> u64 {
+    // SAFETY: the address of a map is the map itself to the kernel.
+    unsafe { bpf_ringbuf_query((&raw const *ring).cast_mut().cast(), BPF_RB_AVAIL_DATA.into()) }
 }
 
 /// The same value, of which the verifier knows nothing any more. It walks each way through a program by itself as long as

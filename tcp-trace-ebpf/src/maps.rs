@@ -2,8 +2,10 @@
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
-    macros::map,
-    maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, RingBuf},
+    btf_maps::{ArrayOfMaps, RingBuf},
+    helpers::bpf_get_smp_processor_id,
+    macros::{btf_map, map},
+    maps::{Array, HashMap, PerCpuArray, PerCpuHashMap},
 };
 use tcp_trace_common::{
     aggregate::{self, AggregateKey},
@@ -15,9 +17,22 @@ use tcp_trace_common::{
     request,
 };
 
-/// The stream of transitions. User space sets the real size before load (`--buffer`, 16 MiB by default).
-#[map]
-pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+/// A ring buffer of the stream. The size is that of the model that the kernel asks for; it must be a multiple of the
+/// largest page.
+pub(crate) type Ring = RingBuf<u64, { 1 << 16 }>;
+
+/// The stream: a ring buffer for each CPU, because the lock and the positions of one that is shared go from CPU to CPU
+/// with each record, which costs more than all the rest of a transition. User space makes them (`--buffer`) and puts them in
+/// their places before anything is attached, and sets the number of these.
+#[btf_map]
+pub(crate) static RINGS: ArrayOfMaps<Ring, 1> = ArrayOfMaps::new();
+
+/// This CPU's part of the stream; `None` in an object that streams nothing.
+#[inline(always)]
+pub(crate) fn ring() -> Option<&'static Ring> {
+    // SAFETY: takes nothing.
+    RINGS.get(unsafe { bpf_get_smp_processor_id() })
+}
 
 /// Exact counts, and transitions under way: one entry of 8 KiB per possible CPU.
 #[map]

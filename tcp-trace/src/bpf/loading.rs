@@ -6,7 +6,6 @@ use anyhow::{Context as _, anyhow};
 use aya::{
     Btf, Ebpf, EbpfLoader, include_bytes_aligned,
     programs::{BtfTracePoint, Program},
-    util::nr_cpus,
 };
 use rustix::{
     process::chroot,
@@ -20,7 +19,11 @@ use tcp_trace_common::{
 use tcp_trace_core::mode::Mode;
 use zerocopy::IntoBytes as _;
 
-use super::{ModeChoice, Options, layout, optional, placeholders::Filled};
+use super::{
+    ModeChoice, Options, layout, optional,
+    placeholders::Filled,
+    rings::{Layout, possible_cpus},
+};
 use crate::host;
 
 /// The compiled eBPF object; empty in a build that was told to do without.
@@ -40,11 +43,11 @@ pub(super) struct Ground {
 }
 
 impl Ground {
-    fn settings(self, buffer_bytes: u32, filtering: bool) -> Settings {
+    fn settings(self, buffers: Layout, filtering: bool) -> Settings {
         Settings {
-            wake_mask: wake_mask(buffer_bytes),
+            wake_mask: wake_mask(buffers.each),
             // The reader comes by itself in time, unless the rate is beyond all that a buffer of this size is for.
-            wake_bytes: u64::from(buffer_bytes) / 4,
+            wake_bytes: buffers.each as u64 / 4,
             half_open: self.half_open.into(),
             filtering: filtering.into(),
             cookie_helper: self.helpers.into(),
@@ -91,7 +94,7 @@ pub(super) fn load(
     ground: Ground,
     btf: Option<&Btf>,
 ) -> anyhow::Result<Ebpf> {
-    let settings = ground.settings(options.buffer_bytes, options.filter != Filter::NONE);
+    let settings = ground.settings(options.buffers, options.filter != Filter::NONE);
     let log_level = if options.debug { aya_log::Level::Debug as u8 } else { 0 };
     let mut loader = loader.finish();
     if options.mode == ModeChoice::Only(Mode::Stream) {
@@ -99,7 +102,7 @@ pub(super) fn load(
     }
     loader
         .btf(btf)
-        .map_max_entries("EVENTS", options.buffer_bytes)
+        .map_max_entries("RINGS", possible_cpus())
         .override_global("OFFSETS", ground.offsets.as_bytes(), true)
         .override_global("SETTINGS", settings.as_bytes(), true)
         .override_global("FILTER", options.filter.as_bytes(), true)
@@ -181,22 +184,21 @@ pub(super) fn load_small(ground: Ground, btf: &Btf) -> anyhow::Result<Ebpf> {
     for map in ["REQUESTS", "UNCLAIMED", "HELD", "TIME_WAITS", "AGGREGATES", "SINCE"] {
         loader.map_max_entries(map, 1);
     }
-    let settings = ground.settings(4096, false);
+    let settings = ground.settings(Layout::NONE, false);
     loader
         .btf(Some(btf))
-        .map_max_entries("EVENTS", 4096)
+        .map_max_entries("RINGS", possible_cpus())
         .override_global("OFFSETS", ground.offsets.as_bytes(), true)
         .override_global("SETTINGS", settings.as_bytes(), true);
     Ok(loader.load(Filled::new(OBJECT, &ground.offsets)?.as_bytes())?)
 }
 
-/// How often to look at the buffer's filling: all CPUs together at least four times while it is filled.
-fn wake_mask(buffer_bytes: u32) -> u64 {
+/// How often to look at a buffer's filling: at least four times while it is filled.
+fn wake_mask(bytes: usize) -> u64 {
     const RECORD_HEADER: usize = 8;
-    let records = buffer_bytes as usize / (size_of::<PackedChange>() + RECORD_HEADER);
-    let cpus = nr_cpus().unwrap_or(1).max(1);
+    let records = bytes / (size_of::<PackedChange>() + RECORD_HEADER);
     // Not oftener: a reader that is behind is awake, and waking it costs microseconds all the same.
-    let every = (records / 4 / cpus).max(1);
+    let every = (records / 4).max(1);
     // The largest power of two that is not larger.
     (1_u64 << every.ilog2()) - 1
 }

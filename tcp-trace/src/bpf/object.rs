@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use aya::{
     Btf, Ebpf,
-    maps::{Array, MapData, PerCpuArray, RingBuf},
+    maps::{Array, MapData, PerCpuArray},
     programs::{BtfTracePoint, TracePoint},
 };
 use aya_log::EbpfLogger;
@@ -34,7 +34,6 @@ use super::{
     aggregation::Aggregation,
     cgroup,
     degraded::{no_aggregation, no_cookies, no_half_open, no_holders, no_processes, no_tp_btf, only_counts},
-    fill::Fill,
     holders::Holders,
     loading::{
         Ground, KERNEL_BTF, Loader, MAIN, OBJECT, load, load_failure, load_main, load_small, program,
@@ -42,12 +41,10 @@ use super::{
     },
     optional,
     requests::Requests,
+    rings::{Fills, Layout, Rings},
     tracefs,
 };
 use crate::{exit::Unsupported, host};
-
-/// The ring buffer in the kernel program.
-pub type Ring = RingBuf<MapData>;
 
 /// How to hang on the main hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,8 +73,8 @@ pub struct Options {
     pub filter: Filter,
     /// Sent, or counted in the kernel.
     pub mode: ModeChoice,
-    /// Size of the ring buffer: a power of two, a multiple of the page size.
-    pub buffer_bytes: u32,
+    /// The ring buffers.
+    pub buffers: Layout,
     /// Whether the programs' own debug messages are wanted.
     pub debug: bool,
 }
@@ -96,15 +93,13 @@ pub struct Attached {
     /// What could not be had.
     pub degradations: Vec<Degradation>,
     /// The stream.
-    pub ring: Ring,
-    /// How much it can hold.
-    pub ring_bytes: usize,
+    pub rings: Rings,
     /// The counters.
     pub counts: Arc<Counts>,
     /// The mode of the programs; `None` where they only ever send.
     pub aggregation: Option<Arc<Aggregation>>,
-    /// How full the buffer is; `None` where nobody needs to know.
-    pub fill: Option<Fill>,
+    /// How full the buffers are; `None` where nobody needs to know.
+    pub fills: Option<Fills>,
     /// Names of the optional programs that are at work, in alphabetical order.
     pub programs: Vec<String>,
     /// The half-open requests; `None` where nothing watches them.
@@ -403,9 +398,10 @@ fn finish(
     let take = |object: &mut Ebpf, name| {
         object.take_map(name).ok_or_else(|| anyhow!("the eBPF object has no map {name}"))
     };
-    let ring = RingBuf::try_from(take(&mut object, "EVENTS")?)?;
-    let fill = match options.mode {
-        ModeChoice::Auto => Some(Fill::of(&ring).context("watching the ring buffer")?),
+    let counting = options.mode == ModeChoice::Only(Mode::Count);
+    let rings = Rings::new(&mut object, if counting { Layout::NONE } else { options.buffers })?;
+    let fills = match options.mode {
+        ModeChoice::Auto => Some(rings.fills().context("watching the ring buffers")?),
         ModeChoice::Only(_) => None,
     };
     let map = PerCpuArray::try_from(take(&mut object, "CPUS")?)?;
@@ -434,15 +430,14 @@ fn finish(
         live: host::monotonic(),
         half_open,
         degradations,
-        ring,
-        ring_bytes: options.buffer_bytes as usize,
+        rings,
         counts: Arc::new(Counts {
             map,
             fdinfo: format!("/proc/self/fdinfo/{program_fd}"),
-            counting: options.mode == ModeChoice::Only(Mode::Count),
+            counting,
         }),
         aggregation,
-        fill,
+        fills,
         programs,
         requests,
         holders,

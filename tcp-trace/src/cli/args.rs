@@ -78,9 +78,10 @@ pub struct SourceArgs {
     /// How to hang on the kernel's inet_sock_set_state
     #[arg(long, value_enum, default_value_t = AttachArg::Auto, help_heading = "Source")]
     pub attach: AttachArg,
-    /// Size of the kernel's ring buffer: a power of two between 4k and 1G
-    #[arg(long, value_name = "SIZE", value_parser = units::buffer, default_value = "16M", help_heading = "Source")]
-    pub buffer: u32,
+    /// Size of the kernel's ring buffers, which the CPUs share out evenly: a power of two between 4k and 1G [default: 16M,
+    /// or 1M for each CPU if that is more]
+    #[arg(long, value_name = "SIZE", value_parser = units::buffer, help_heading = "Source")]
+    pub buffer: Option<u32>,
     /// What to do when the stream cannot keep up
     #[arg(long, value_enum, default_value_t = ModeArg::Auto, help_heading = "Source")]
     pub mode: ModeArg,

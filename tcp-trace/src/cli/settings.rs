@@ -7,7 +7,7 @@ use tcp_trace_core::{filter::FilterSpec, mode::Mode, process::printable, session
 
 use super::args::{AttachArg, FilterArgs, MemoryArgs, ModeArg, ReportArgs, SourceArgs, StreamArgs};
 use crate::{
-    bpf::{self, AttachChoice, ModeChoice},
+    bpf::{self, AttachChoice, Layout, ModeChoice},
     exit::Usage,
     sink::Columns,
     survey::Containers,
@@ -39,7 +39,7 @@ pub fn live(source: &SourceArgs, filter: &FilterArgs, verbose: u8) -> anyhow::Re
         },
         filter: spec.compile()?,
         mode: mode(source.mode, &spec)?,
-        buffer_bytes: source.buffer,
+        buffers: Layout::of(source.buffer),
         debug: verbose >= 2,
     };
     Ok(LiveSettings { options, filter: spec, duration: source.duration })

@@ -1,7 +1,7 @@
 //! The live kernel: a thread that drains the ring buffer and does nothing else.
 //!
-//! It comes every few milliseconds, or earlier when the kernel programs wake it because the buffer fills.
-//! Batches go through a bounded queue: when the rest of the program cannot keep up the buffer fills, and the
+//! It comes every few milliseconds, or earlier when the kernel programs wake it because a buffer fills.
+//! Batches go through a bounded queue: when the rest of the program cannot keep up the buffers fill, and the
 //! kernel programs count what does not fit.
 
 use std::{os::fd::AsFd as _, sync::Arc, thread, time::Duration};
@@ -14,6 +14,7 @@ use tcp_trace_core::{
     process::ProcessId,
     record::{CounterReading, encode_counters, kind},
     session::Session,
+    time::Timestamp,
 };
 use tokio::{io::unix::AsyncFd, sync::mpsc, time::sleep};
 use zerocopy::IntoBytes as _;
@@ -24,13 +25,16 @@ use super::{
     watch::{self, Watch},
 };
 use crate::{
-    bpf::{self, Attached, Generation, ModeChoice, degraded::no_aggregation},
+    bpf::{self, Attached, Generation, ModeChoice, Progress, degraded::no_aggregation},
     host,
     survey::{Scope, Surveyor},
 };
 
-/// An idle buffer is looked at this often; also the longest that an event waits.
+/// Idle buffers are looked at this often; also the longest that an event waits.
 const IDLE: Duration = Duration::from_millis(20);
+/// By how much reading stays behind the present: a program that has noted a time has long written its record then, if no
+/// interrupt is in its way, and the kernel's clock for programs has long passed it (`ktime_get_mono_fast_ns`).
+const SLACK: Duration = Duration::from_millis(1);
 /// A batch goes out when it is this long.
 const BATCH_BYTES: usize = 256 * 1024;
 /// Batches that wait for the rest of the program: at most 16 MiB.
@@ -96,7 +100,7 @@ pub fn start(options: &bpf::Options, filter: FilterSpec) -> anyhow::Result<Live>
         half_open: attached.half_open,
         programs: attached.programs.clone(),
         filter,
-        buffer_bytes: options.buffer_bytes.into(),
+        buffer_bytes: options.buffers.bytes(),
         degradations: attached.degradations.clone(),
     };
     let watch = watch(&mut attached, &options);
@@ -139,7 +143,7 @@ fn without_aggregation(
 }
 
 /// The mode that a run begins with.
-fn first_mode(options: &bpf::Options, time: tcp_trace_core::time::Timestamp) -> ModeChange {
+fn first_mode(options: &bpf::Options, time: Timestamp) -> ModeChange {
     let (mode, reason) = match options.mode {
         ModeChoice::Auto => (Mode::Stream, Reason::Start),
         ModeChoice::Only(mode) => (mode, Reason::Asked),
@@ -153,8 +157,8 @@ fn watch(attached: &mut Attached, options: &bpf::Options) -> Option<(Watch, Mode
     let watch = Watch {
         aggregation: attached.aggregation.clone()?,
         counts: Arc::clone(&attached.counts),
-        fill: attached.fill.take(),
-        room: options.buffer_bytes.into(),
+        fills: attached.fills.take(),
+        room: options.buffers.each as u64,
     };
     Some((watch, mode))
 }
@@ -231,15 +235,16 @@ struct Gone;
 
 impl Drain {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> anyhow::Result<()> {
-        let ring = self.attached.ring.as_fd().try_clone_to_owned().context("watching the ring buffer")?;
+        let rings = self.attached.rings.as_fd().try_clone_to_owned().context("watching the ring buffers")?;
         // SAFETY: an owned descriptor, which stays open and the same as long as `ready` has it.
-        let ready = unsafe { AsyncFd::register(ring) }.map_err(std::io::Error::from);
-        let ready = ready.context("watching the ring buffer")?;
+        let ready = unsafe { AsyncFd::register(rings) }.map_err(std::io::Error::from);
+        let ready = ready.context("watching the ring buffers")?;
         loop {
             let command = tokio::select! {
                 command = commands.recv() => Some(command.unwrap_or(Command::Stop)),
                 guard = ready.readable() => {
-                    guard.context("watching the ring buffer")?.clear_ready();
+                    guard.context("watching the ring buffers")?.clear_ready();
+                    self.attached.rings.heard();
                     None
                 }
                 () = sleep(IDLE) => None,
@@ -262,26 +267,34 @@ impl Drain {
         }
     }
 
-    /// Takes everything that is in the buffer now; under load, at most what it can hold, so that commands
-    /// are heard.
+    /// Takes what is in the buffers, but for the very last.
     async fn drain(&mut self) -> Result<(), Gone> {
-        let mut budget = self.attached.ring_bytes;
-        while budget > 0 && self.fill_batch() {
-            budget = budget.saturating_sub(self.batch.as_bytes().len());
+        let until = Timestamp(host::monotonic().0.saturating_sub(SLACK.as_nanos() as u64));
+        // What stands behind a record that is being written is for the next time.
+        while self.fill_batch(until) == Progress::Enough {
             self.send().await?;
         }
         self.send().await
     }
 
-    /// Moves records into the batch until it is long enough; `false` when the buffer is empty before that.
-    fn fill_batch(&mut self) -> bool {
-        while let Some(item) = self.attached.ring.next() {
-            self.batch.push(kind::EVENT, &item);
-            if self.batch.as_bytes().len() >= BATCH_BYTES {
-                return true;
+    /// Takes everything that is in the buffers now.
+    async fn drain_all(&mut self) -> Result<(), Gone> {
+        let until = host::monotonic();
+        loop {
+            // A record that is being written is there by then.
+            sleep(SLACK).await;
+            let progress = self.fill_batch(until);
+            self.send().await?;
+            if progress == Progress::Done {
+                return Ok(());
             }
         }
-        false
+    }
+
+    /// Moves records into the batch, those with a time of at most `until`, until it is long enough.
+    fn fill_batch(&mut self, until: Timestamp) -> Progress {
+        let Self { attached, batch, .. } = self;
+        attached.rings.read(until, BATCH_BYTES, &mut |record| batch.push(kind::EVENT, record))
     }
 
     /// Reads the counters first, then drains: whatever they count stands in the stream before them.
@@ -302,13 +315,9 @@ impl Drain {
 
     /// Brings everything into the stream that has happened by now.
     async fn settle(&mut self) -> Result<(), Gone> {
-        // A program may have seen a transition and not submitted its event yet: it has after one grace period.
-        // But the event may lie behind a place that a later program has reserved and not submitted, at which
-        // the buffer's reader stops: not after a second one.
-        for _ in 0..2 {
-            self.drain_through_grace().await?;
-        }
-        self.drain().await
+        // A program may have seen a transition and not submitted its event yet: it has after a grace period.
+        self.drain_through_grace().await?;
+        self.drain_all().await
     }
 
     /// Brings everything into the stream that has happened by now, what was counted in the kernel included.
@@ -320,7 +329,7 @@ impl Drain {
             return Ok(Err(Gone));
         }
         let generation = aggregation.turn()?;
-        if self.drain_through_grace().await.is_err() || self.drain().await.is_err() {
+        if self.drain_through_grace().await.is_err() || self.drain_all().await.is_err() {
             return Ok(Err(Gone));
         }
         if let Some(generation) = generation {
@@ -357,7 +366,7 @@ impl Drain {
             return Ok(Err(Gone));
         }
         let counters = self.attached.counts.read()?;
-        if self.drain().await.is_err() {
+        if self.drain_all().await.is_err() {
             return Ok(Err(Gone));
         }
         if let Some(aggregation) = self.attached.aggregation.clone() {

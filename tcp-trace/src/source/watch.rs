@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::{Batch, live::Command};
 use crate::{
-    bpf::{Aggregation, Counts, Fill},
+    bpf::{Aggregation, Counts, Fills},
     host,
 };
 
@@ -27,7 +27,8 @@ pub(super) struct Watch {
     pub(super) aggregation: Arc<Aggregation>,
     pub(super) counts: Arc<Counts>,
     /// `None` where the mode is not its to choose: then it only sees to it that rows are taken out.
-    pub(super) fill: Option<Fill>,
+    pub(super) fills: Option<Fills>,
+    /// Of each buffer.
     pub(super) room: u64,
 }
 
@@ -72,7 +73,7 @@ impl Watch {
     }
 
     fn look(&self, rule: &mut Rule) -> Option<ModeChange> {
-        let waiting = self.fill.as_ref()?.waiting();
+        let waiting = self.fills.as_ref()?.waiting();
         let counters = self.counts.read().ok()?;
         let sum = |matrix: &[u64; TRANSITIONS]| matrix.iter().sum::<u64>();
         rule.observe(Observation {
