@@ -5,7 +5,7 @@ use aya_ebpf::{
     btf_maps::{ArrayOfMaps, RingBuf},
     helpers::bpf_get_smp_processor_id,
     macros::{btf_map, map},
-    maps::{Array, HashMap, PerCpuArray, PerCpuHashMap},
+    maps::{Array, HashMap, PerCpuArray, PerCpuHashMap, ProgramArray},
 };
 use tcp_trace_common::{
     aggregate::{self, AggregateKey},
@@ -97,6 +97,11 @@ pub(crate) struct Running {
 /// One entry of 104 bytes per possible CPU.
 #[map]
 pub(crate) static RUNNING: PerCpuArray<Running> = PerCpuArray::with_max_entries(1, 0);
+
+/// What the main programs go on with instead of sending, while transitions are aggregated. User space puts it there when it is
+/// loaded, which may be long after the main programs are.
+#[map]
+pub(crate) static INSTEAD: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
 /// What kind each transition is, by slot.
 #[unsafe(no_mangle)]

@@ -218,6 +218,7 @@ impl Tracker {
             Input::Facts(facts) => self.facts(facts),
             Input::SurveyEnd(end) => self.survey_end(end, output),
             Input::Mode(change) => self.mode(*change),
+            Input::Degradation(degradation) => self.session.degradations.push(degradation.clone()),
             Input::Aggregates(rows) => self.aggregates(rows),
         }
         if matches!(input, Input::End(_)) {

@@ -1,6 +1,7 @@
 //! One file per hook.
 
 mod accepted;
+mod aggregate_state;
 mod cookies;
 mod count_state;
 mod first_read;

@@ -2,14 +2,14 @@
 //! (`include/trace/events/sock.h`, first kernel 4.16), attached as `tp_btf` (5.5; with the helpers used
 //! here 5.9, or 5.12 for cookies that are there from the first transition on).
 //!
-//! `set_state_nested.rs` is this program once more, for the transitions at which the kernel skips this one.
+//! `set_state_nested.rs` is this program once more, for the transitions at which the kernel skips this one;
+//! `aggregate_state.rs` is what both go on with while transitions are aggregated.
 
 use aya_ebpf::{
     helpers::bpf_ktime_get_ns, macros::btf_tracepoint, maps::Array, programs::BtfTracePointContext,
 };
 use aya_log_ebpf::debug;
 use tcp_trace_common::{
-    aggregate::class,
     cookies,
     event::{flags, kind},
     filter::{Subject, Verdict},
@@ -20,10 +20,9 @@ use tcp_trace_common::{
 };
 
 use crate::{
-    aggregate::{self, Facts, Process},
     emit::{self, Cpu, Transition},
     kernel::{Task, TcpSock, bytes},
-    maps::{HELD, TIME_WAITS, TimeWait, UNCLAIMED, global, requests, sockets},
+    maps::{HELD, INSTEAD, TIME_WAITS, TimeWait, UNCLAIMED, global, requests, sockets},
 };
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -44,63 +43,50 @@ fn set_state(ctx: BtfTracePointContext) -> i32 {
 
 /// What a transition shows of its socket.
 #[derive(Clone, Copy)]
-struct Shown {
-    tcp: TcpSock,
-    old: u8,
-    new: u8,
-    family: u16,
-    addresses: Addresses,
-    local_port: u16,
-    peer_port: u16,
-    netns: u32,
-    cgroup_id: u64,
-    cookie: u64,
-    request_ns: u64,
+pub(super) struct Shown {
+    pub(super) tcp: TcpSock,
+    pub(super) old: u8,
+    pub(super) new: u8,
+    pub(super) family: u16,
+    pub(super) addresses: Addresses,
+    pub(super) local_port: u16,
+    pub(super) peer_port: u16,
+    pub(super) netns: u32,
+    pub(super) cgroup_id: u64,
+    pub(super) cookie: u64,
+    pub(super) request_ns: u64,
     /// Bits of [`flags`] on the request and on what the kernel made of the socket.
-    noted: u32,
+    pub(super) noted: u32,
     /// 0, of which the verifier does not know that (see [`emit::forget`]).
-    nothing: u64,
+    pub(super) nothing: u64,
 }
 
-/// Counts a transition, and emits it or puts it into its row; `live` has the bits of [`live`].
+/// Counts a transition, and emits it; `live` has the bits of [`live`].
 #[inline(always)]
 pub(super) fn record(ctx: &BtfTracePointContext, cpu: Cpu, live: u64, tcp: TcpSock, old: u8, new: u8) {
+    if live & live::AGGREGATE != 0 {
+        // SAFETY: a program for the same hook. It does not come back, or else there is none.
+        unsafe { INSTEAD.tail_call(ctx, 0) };
+    }
     let transition = cpu.see(old, new);
     let shown = look(live, tcp, old, new);
     let Shown { old, new, local_port, peer_port, cookie, .. } = shown;
     debug!(ctx, "set_state {} -> {} ports {} {}", old, new, local_port, peer_port);
-    let mut verdict = Verdict::Accept;
-    if global!(SETTINGS.filtering) != 0 {
-        verdict = judge(transition, &shown);
-        if verdict == Verdict::Reject {
-            return;
-        }
+    if global!(SETTINGS.filtering) != 0 && judge(transition, &shown) == Verdict::Reject {
+        return;
     }
     let has_file = emit::forget(tcp.has_file().into(), cookie) != 0;
     let anew = |state: u8| emit::forget(state.into(), cookie) as u8;
     note_unclaimed(live, cookie, anew(old), anew(new), has_file);
-    // What the filter cannot judge yet is sent as ever: a row could not be taken back.
-    let aggregated = live & live::AGGREGATE != 0 && verdict == Verdict::Accept;
-    // The verifier is to walk the rest once, not once for each mode.
-    let aggregated = || emit::forget(aggregated.into(), cookie) != 0;
-    if !aggregated() {
-        note_held(live, cookie, anew(new), has_file, tcp);
-    }
-    let file = if has_file { 0 } else { flags::NO_FILE };
-    let packed = pack(&shown, file | if aggregated() { flags::AGGREGATED } else { 0 });
-    let class = aggregate::class_of(transition);
-    if !aggregated() || emit::forget(class & class::SHOWN, cookie) != 0 {
-        send(transition, packed, aggregated());
-    }
-    if aggregated() {
-        count(transition, live, class, &shown, &packed);
-    }
+    note_held(live, cookie, anew(new), has_file, tcp);
+    let packed = pack(&shown, if has_file { 0 } else { flags::NO_FILE });
+    send(transition, packed, false);
 }
 
 /// Looks at the socket, and takes out what other programs have noted of it: before the filter and the buffer can fail, so
 /// that no entry outlives what it is for.
 #[inline(always)]
-fn look(live: u64, tcp: TcpSock, old: u8, new: u8) -> Shown {
+pub(super) fn look(live: u64, tcp: TcpSock, old: u8, new: u8) -> Shown {
     let sk = tcp.common();
     let family = sk.family();
     let (local, peer) = sk.addresses(family);
@@ -130,7 +116,7 @@ fn look(live: u64, tcp: TcpSock, old: u8, new: u8) -> Shown {
 
 /// Whether the filter wants it.
 #[inline(always)]
-fn judge(transition: Transition, shown: &Shown) -> Verdict {
+pub(super) fn judge(transition: Transition, shown: &Shown) -> Verdict {
     let Shown { old, new, local_port, peer_port, family, netns, cgroup_id, addresses, .. } = *shown;
     let (local_addr, peer_addr) = (bytes(addresses.local), bytes(addresses.peer));
     transition.judge(&Subject {
@@ -150,7 +136,7 @@ fn judge(transition: Transition, shown: &Shown) -> Verdict {
 
 /// The transition as it is sent, at full length.
 #[inline(always)]
-fn pack(shown: &Shown, bits: u32) -> PackedChange {
+pub(super) fn pack(shown: &Shown, bits: u32) -> PackedChange {
     let Shown { tcp, old, new, family, addresses, cookie, cgroup_id, request_ns, nothing, .. } = *shown;
     let (user, task) = user(tcp, nothing);
     let anew = |state: u8| emit::forget(state.into(), cookie) as u8;
@@ -184,7 +170,7 @@ fn pack(shown: &Shown, bits: u32) -> PackedChange {
 
 /// Emits a transition, without the parts that say nothing.
 #[inline(always)]
-fn send(transition: Transition, packed: PackedChange, aggregated: bool) {
+pub(super) fn send(transition: Transition, packed: PackedChange, aggregated: bool) {
     let PackedChange { head, user, rest, addresses } = packed;
     // Each branch with a size of its own, because the verifier wants constants.
     match Parts::of(head.flags) {
@@ -193,29 +179,6 @@ fn send(transition: Transition, packed: PackedChange, aggregated: bool) {
         Parts::Rest => transition.output(Then(Then(head, user), rest), aggregated),
         Parts::All => transition.output(PackedChange { head, user, rest, addresses }, aggregated),
     }
-}
-
-/// Puts a transition into its row.
-#[inline(always)]
-fn count(transition: Transition, live: u64, class: u64, shown: &Shown, packed: &PackedChange) {
-    let Shown { tcp, old, new, cookie, netns, cgroup_id, local_port, request_ns, .. } = *shown;
-    let PackedChange { head, user, .. } = packed;
-    let facts = Facts {
-        tcp,
-        live,
-        class,
-        old,
-        new,
-        id: if cookie == 0 { tcp.common().address() } else { cookie },
-        now: head.time_ns,
-        process: Process { tgid: user.tgid, start_ns: user.process_start_ns },
-        netns,
-        cgroup_id,
-        local_port,
-        request_ns,
-        flags: head.flags,
-    };
-    aggregate::count(transition, &facts);
 }
 
 /// How the connection fares and, at its end, what it has carried; and the flags that say so.
@@ -290,7 +253,7 @@ fn take_time_wait(live: u64, skaddr: u64, cookie: u64, old: u8, new: u8) -> u32 
 
 /// Remembers a new server connection, so that `first_read` will know it.
 #[inline(always)]
-fn note_unclaimed(live: u64, cookie: u64, old: u8, new: u8, has_file: bool) {
+pub(super) fn note_unclaimed(live: u64, cookie: u64, old: u8, new: u8, has_file: bool) {
     // One with a file is not to be accepted: it was opened by both sides at the same time.
     if old == state::SYN_RECV && new == state::ESTABLISHED && !has_file && live & live::CLAIMS != 0 {
         put(&UNCLAIMED, cookie);
@@ -299,7 +262,7 @@ fn note_unclaimed(live: u64, cookie: u64, old: u8, new: u8, has_file: bool) {
 
 /// Remembers a socket that somebody will still have to close, so that `last_close` will tell who.
 #[inline(always)]
-fn note_held(live: u64, cookie: u64, new: u8, has_file: bool, tcp: TcpSock) {
+pub(super) fn note_held(live: u64, cookie: u64, new: u8, has_file: bool, tcp: TcpSock) {
     if new == state::CLOSE && has_file && !tcp.owned() && live & live::LAST_CLOSE != 0 {
         put(&HELD, cookie);
     }

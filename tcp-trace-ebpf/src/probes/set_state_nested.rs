@@ -21,8 +21,9 @@ fn set_state_nested(ctx: BtfTracePointContext) -> i32 {
         && cpu.is_missed(sk as u64, old as u8, new as u8)
         && let Some(tcp) = TcpSock::from_sock(sk)
     {
-        record(&ctx, cpu, live, tcp, old as u8, new as u8);
+        // First: nothing comes back from what may follow.
         cpu.count_rescued();
+        record(&ctx, cpu, live, tcp, old as u8, new as u8);
     }
     0
 }

@@ -83,10 +83,10 @@ pub enum Generation {
 
 impl Aggregation {
     /// `map` is the one that the programs read bits of [`live`] from, and `word` what is to stand there besides the mode.
-    pub(super) fn new(object: &mut Ebpf, map: Array<MapData, u64>, word: u64) -> anyhow::Result<Self> {
-        let mut fd = |name: &str| {
-            let map = object.take_map(name).ok_or_else(|| anyhow!("the eBPF object has no map {name}"))?;
-            let (Map::PerCpuHashMap(data) | Map::HashMap(data)) = &map else {
+    pub(super) fn new(object: &Ebpf, map: Array<MapData, u64>, word: u64) -> anyhow::Result<Self> {
+        let fd = |name: &str| {
+            let map = object.map(name).ok_or_else(|| anyhow!("the eBPF object has no map {name}"))?;
+            let (Map::PerCpuHashMap(data) | Map::HashMap(data)) = map else {
                 bail!("the map {name} is of another type")
             };
             Ok(data.fd().as_fd().try_clone_to_owned()?)

@@ -6,7 +6,7 @@
 
 use std::{
     fs,
-    os::fd::{AsFd as _, AsRawFd as _},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     sync::Arc,
 };
 
@@ -35,6 +35,7 @@ use super::{
     cgroup,
     degraded::{no_aggregation, no_cookies, no_half_open, no_holders, no_processes, no_tp_btf, only_counts},
     holders::Holders,
+    instead::{self, InPlace, Instead},
     loading::{
         Ground, KERNEL_BTF, Loader, MAIN, OBJECT, load, load_failure, load_main, load_small, program,
         read_btf,
@@ -107,8 +108,10 @@ pub struct Attached {
     /// Who holds which socket, where the kernel tells.
     pub holders: Option<Holders>,
     links: Vec<Link>,
-    /// Holds the programs and the other maps.
-    _object: Ebpf,
+    /// What aggregation takes that is not loaded yet; `None` where it is never wanted, or is at work already.
+    pub instead: Option<Instead>,
+    /// What aggregation takes, where it was wanted from the start.
+    in_place: Option<InPlace>,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
@@ -119,8 +122,8 @@ pub(super) type Link = Box<dyn std::any::Any + Send>;
 #[expect(missing_debug_implementations, reason = "the map has none")]
 pub struct Counts {
     map: PerCpuArray<MapData, [u64; PER_CPU_WORDS]>,
-    /// `/proc/self/fdinfo` of the main program.
-    fdinfo: String,
+    /// The main program.
+    program: OwnedFd,
     /// Whether all that is seen and wanted is counted, and nothing else becomes of it.
     counting: bool,
 }
@@ -189,7 +192,8 @@ impl Counts {
     /// whose `rescued` are among these.
     #[must_use]
     pub fn skipped(&self) -> u64 {
-        let info = fs::read_to_string(&self.fdinfo).unwrap_or_default();
+        let info = format!("/proc/self/fdinfo/{}", self.program.as_raw_fd());
+        let info = fs::read_to_string(info).unwrap_or_default();
         info.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok()).unwrap_or(0)
     }
 }
@@ -247,9 +251,11 @@ fn attach_tp_btf(options: &Options) -> anyhow::Result<Attached> {
     degradations.extend(optional.degradations);
     links.extend(optional.links);
     let holders = Holders::load(&mut object, &offsets, &btf);
+    let aggregates = options.mode == ModeChoice::Only(Mode::Aggregate);
+    let in_place = aggregates.then(|| instead::load(&mut object, &btf)).transpose()?;
     let started = host::monotonic();
     // The kernel calls them in the order in which they were attached, and their protocol relies on that.
-    let (first, fd) = attach_main(&mut object, MAIN[0])?;
+    let (first, program) = attach_main(&mut object, MAIN[0])?;
     let (second, _) = attach_main(&mut object, MAIN[1])?;
     let mut main = vec![first, second];
     let aggregation = go_live(&mut object, live::BOTH | optional.live, options.mode)?;
@@ -258,13 +264,16 @@ fn attach_tp_btf(options: &Options) -> anyhow::Result<Attached> {
     let hook = Hook {
         attach: Attach::TpBtf,
         started,
-        program_fd: fd,
+        program,
         half_open,
         links: main,
         programs: optional.programs,
         aggregation,
     };
-    finish(object, options, hook, holders, degradations)
+    let (mut attached, object) = finish(object, options, hook, holders, degradations)?;
+    attached.in_place = in_place;
+    attached.instead = (options.mode == ModeChoice::Auto).then(|| Instead::new(object, btf));
+    Ok(attached)
 }
 
 /// The program that only counts.
@@ -275,17 +284,17 @@ fn attach_counting(options: &Options) -> anyhow::Result<Attached> {
     let counting: &mut BtfTracePoint = program(&mut object, COUNTING)?;
     counting.load("inet_sock_set_state", &btf).map_err(|error| anyhow!(load_failure(&error)))?;
     let started = host::monotonic();
-    let (link, program_fd) = attach_main(&mut object, COUNTING)?;
+    let (link, program) = attach_main(&mut object, COUNTING)?;
     let hook = Hook {
         attach: Attach::TpBtf,
         started,
-        program_fd,
+        program,
         half_open: false,
         links: vec![link],
         programs: Vec::new(),
         aggregation: None,
     };
-    finish(object, options, hook, Holders::open(), vec![only_counts()])
+    finish(object, options, hook, Holders::open(), vec![only_counts()]).map(|(attached, _object)| attached)
 }
 
 /// Where the running kernel keeps what the programs read, and its types.
@@ -295,11 +304,11 @@ fn kernel_btf() -> anyhow::Result<(Offsets, Btf)> {
     read_btf(&raw)
 }
 
-/// Attaches one program; also returns its descriptor, which lives as long as the object.
-fn attach_main(object: &mut Ebpf, name: &str) -> anyhow::Result<(Link, i32)> {
+/// Attaches one program; also returns a descriptor of it.
+fn attach_main(object: &mut Ebpf, name: &str) -> anyhow::Result<(Link, OwnedFd)> {
     let program: &mut BtfTracePoint = program(object, name)?;
     let link = program.attach().with_context(|| format!("attaching {name} to inet_sock_set_state"))?;
-    Ok((Box::new(program.take_link(link)?), program.fd()?.as_fd().as_raw_fd()))
+    Ok((Box::new(program.take_link(link)?), program.fd()?.as_fd().try_clone_to_owned()?))
 }
 
 /// Lets both programs begin, with these bits of [`live`] and in the mode that was asked for; returns the way to switch
@@ -349,7 +358,7 @@ fn attach_tracepoint(options: &Options, reason: Option<&anyhow::Error>) -> anyho
             "the tracepoint sock:inet_sock_set_state cannot be attached: {error:#}{because}"
         ))
     })?;
-    let fd = program.fd()?.as_fd().as_raw_fd();
+    let program = program.fd()?.as_fd().try_clone_to_owned()?;
     let mut degradations = vec![
         match reason {
             Some(error) => no_tp_btf(&format!("{error:#}")),
@@ -366,20 +375,20 @@ fn attach_tracepoint(options: &Options, reason: Option<&anyhow::Error>) -> anyho
     let hook = Hook {
         attach: Attach::Tracepoint,
         started,
-        program_fd: fd,
+        program,
         half_open: false,
         links: vec![Box::new(link)],
         programs: Vec::new(),
         aggregation: None,
     };
-    finish(object, options, hook, Holders::open(), degradations)
+    finish(object, options, hook, Holders::open(), degradations).map(|(attached, _object)| attached)
 }
 
 /// What was attached.
 struct Hook {
     attach: Attach,
     started: Timestamp,
-    program_fd: i32,
+    program: OwnedFd,
     half_open: bool,
     links: Vec<Link>,
     /// Names of the optional programs.
@@ -393,13 +402,13 @@ fn finish(
     hook: Hook,
     holders: anyhow::Result<Holders>,
     mut degradations: Vec<Degradation>,
-) -> anyhow::Result<Attached> {
-    let Hook { attach, started, program_fd, half_open, links, mut programs, aggregation } = hook;
+) -> anyhow::Result<(Attached, Ebpf)> {
+    let Hook { attach, started, program, half_open, links, mut programs, aggregation } = hook;
     let take = |object: &mut Ebpf, name| {
         object.take_map(name).ok_or_else(|| anyhow!("the eBPF object has no map {name}"))
     };
     let counting = options.mode == ModeChoice::Only(Mode::Count);
-    let rings = Rings::new(&mut object, if counting { Layout::NONE } else { options.buffers })?;
+    let rings = Rings::new(&object, if counting { Layout::NONE } else { options.buffers })?;
     let fills = match options.mode {
         ModeChoice::Auto => Some(rings.fills().context("watching the ring buffers")?),
         ModeChoice::Only(_) => None,
@@ -407,8 +416,7 @@ fn finish(
     let map = PerCpuArray::try_from(take(&mut object, "CPUS")?)?;
     let log = if options.debug { Some(EbpfLogger::init(&mut object)?) } else { None };
     let watched = half_open || programs.iter().any(|name| name == "request_queued");
-    let requests = watched.then(|| take(&mut object, "REQUESTS")).transpose()?;
-    let requests = requests.as_ref().map(Requests::new).transpose()?;
+    let requests = object.map("REQUESTS").filter(|_| watched).map(Requests::new).transpose()?;
     let holders = match holders {
         _ if !host::sees_all_processes() => {
             degradations.push(no_processes());
@@ -424,7 +432,7 @@ fn finish(
         }
     };
     programs.sort_unstable();
-    Ok(Attached {
+    let attached = Attached {
         attach,
         started,
         live: host::monotonic(),
@@ -433,7 +441,7 @@ fn finish(
         rings,
         counts: Arc::new(Counts {
             map,
-            fdinfo: format!("/proc/self/fdinfo/{program_fd}"),
+            program,
             counting,
         }),
         aggregation,
@@ -442,7 +450,9 @@ fn finish(
         requests,
         holders,
         links,
-        _object: object,
+        instead: None,
+        in_place: None,
         log,
-    })
+    };
+    Ok((attached, object))
 }

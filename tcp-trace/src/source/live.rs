@@ -155,6 +155,7 @@ fn first_mode(options: &bpf::Options, time: Timestamp) -> ModeChange {
 fn watch(attached: &mut Attached, options: &bpf::Options) -> Option<(Watch, Mode)> {
     let mode = first_mode(options, attached.started).mode;
     let watch = Watch {
+        instead: attached.instead.take(),
         aggregation: attached.aggregation.clone()?,
         counts: Arc::clone(&attached.counts),
         fills: attached.fills.take(),

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::{Batch, live::Command};
 use crate::{
-    bpf::{Aggregation, Counts, Fills},
+    bpf::{Aggregation, Counts, Fills, Instead, degraded::no_aggregation},
     host,
 };
 
@@ -24,6 +24,8 @@ const LOOKS_PER_ROWS: u32 = 10;
 
 /// What it looks at.
 pub(super) struct Watch {
+    /// `None` where it is at work already.
+    pub(super) instead: Option<Instead>,
     pub(super) aggregation: Arc<Aggregation>,
     pub(super) counts: Arc<Counts>,
     /// `None` where the mode is not its to choose: then it only sees to it that rows are taken out.
@@ -40,9 +42,26 @@ pub(super) fn record(change: &ModeChange) -> Batch {
     batch
 }
 
+/// That there is no other mode, as a batch of its own.
+fn refused(error: &anyhow::Error) -> Batch {
+    let degradation = no_aggregation(&format!("{error:#}"), "to report it, with what -v says");
+    let mut batch = Batch::default();
+    // Texts only: it cannot fail.
+    batch.push(kind::DEGRADATION, &serde_json::to_vec(&degradation).unwrap_or_default());
+    batch
+}
+
 impl Watch {
     /// Until nobody drains any more.
-    pub(super) fn run(self, mut mode: Mode, commands: &mpsc::Sender<Command>) {
+    pub(super) fn run(mut self, mut mode: Mode, commands: &mpsc::Sender<Command>) {
+        // Until then the programs can only send.
+        let _in_place = match self.instead.take().map(Instead::load).transpose() {
+            Ok(in_place) => in_place,
+            Err(error) => {
+                let _ = commands.blocking_send(Command::Deliver(refused(&error)));
+                return;
+            }
+        };
         let mut rule = Rule::default();
         let mut looks = 0;
         while !commands.is_closed() {

@@ -103,8 +103,8 @@ struct UpdateAttr {
 
 impl Rings {
     /// Makes the buffers and puts them where the programs look for them.
-    pub(super) fn new(object: &mut Ebpf, layout: Layout) -> anyhow::Result<Self> {
-        let places = object.take_map("RINGS").context("the eBPF object has no map RINGS")?;
+    pub(super) fn new(object: &Ebpf, layout: Layout) -> anyhow::Result<Self> {
+        let places = object.map("RINGS").context("the eBPF object has no map RINGS")?;
         let Map::ArrayOfMaps(places) = places else {
             return Err(anyhow!("the map RINGS of the eBPF object is of another type"));
         };

@@ -1,0 +1,52 @@
+//! The program that the main ones go on with while transitions are aggregated: loaded when they are at work already,
+//! because the verifier takes longer over it than over both of them, and most runs never need it.
+
+use anyhow::{Context as _, anyhow};
+use aya::{
+    Btf, Ebpf,
+    maps::{MapData, ProgramArray},
+    programs::BtfTracePoint,
+};
+
+use super::loading::{load_failure, program};
+
+const NAME: &str = "aggregate_state";
+
+/// What is needed to load it.
+#[expect(missing_debug_implementations, reason = "aya's objects have none")]
+pub struct Instead {
+    object: Ebpf,
+    btf: Btf,
+}
+
+/// It is where the main programs find it, as long as this lives: the kernel empties a table of programs when its last
+/// descriptor is closed (`prog_array_map_clear`, `kernel/bpf/arraymap.c`).
+#[expect(missing_debug_implementations, reason = "aya's maps have none")]
+pub struct InPlace {
+    _places: ProgramArray<MapData>,
+}
+
+impl Instead {
+    pub(super) fn new(object: Ebpf, btf: Btf) -> Self {
+        Self { object, btf }
+    }
+
+    /// Loads it, and puts it where the main programs find it.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses it.
+    pub fn load(mut self) -> anyhow::Result<InPlace> {
+        load(&mut self.object, &self.btf)
+    }
+}
+
+/// Loads it, and puts it where the main programs of the object find it.
+pub(super) fn load(object: &mut Ebpf, btf: &Btf) -> anyhow::Result<InPlace> {
+    let places = object.take_map("INSTEAD").context("the eBPF object has no map INSTEAD")?;
+    let mut places = ProgramArray::try_from(places)?;
+    let program: &mut BtfTracePoint = program(object, NAME)?;
+    program.load("inet_sock_set_state", btf).map_err(|error| anyhow!(load_failure(&error)))?;
+    places.set(0, program.fd()?, 0).with_context(|| format!("putting {NAME} in its place"))?;
+    Ok(InPlace { _places: places })
+}
