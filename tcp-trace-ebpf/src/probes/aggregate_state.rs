@@ -4,12 +4,7 @@
 //! them together: its verification would keep every run waiting, and most never need it.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use tcp_trace_common::{
-    aggregate::class,
-    event::flags,
-    filter::Verdict,
-    packed::PackedChange,
-};
+use tcp_trace_common::{aggregate::class, event::flags, filter::Verdict, packed::PackedChange};
 
 use super::set_state::{Shown, judge, look, note_held, note_unclaimed, pack, send};
 use crate::{

@@ -56,9 +56,10 @@ impl Holders {
     pub fn open() -> anyhow::Result<Self> {
         let raw = fs::read(KERNEL_BTF)
             .map_err(|error| anyhow!("no BTF of the running kernel: {KERNEL_BTF}: {error}"))?;
-        let (offsets, btf) = read_btf(&raw)?;
+        let (offsets, outline) = read_btf(&raw)?;
         let ground = Ground { offsets, helpers: true, half_open: false };
-        Self::load(&mut load_small(ground, &btf)?, &ground.offsets, &btf)
+        let mut object = load_small(ground)?;
+        Self::load(&mut object, &ground.offsets, &outline.finish()?)
     }
 
     /// Loads the program of an object.

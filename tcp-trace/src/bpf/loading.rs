@@ -22,7 +22,7 @@ use zerocopy::IntoBytes as _;
 use super::{
     ModeChoice, Options, layout, optional,
     placeholders::Filled,
-    rings::{Layout, possible_cpus},
+    rings::{self, Layout, Rings, possible_cpus},
 };
 use crate::host;
 
@@ -88,12 +88,7 @@ fn lose_sight_of_files() {
 }
 
 /// Creates the maps, with the globals set.
-pub(super) fn load(
-    loader: Loader,
-    options: &Options,
-    ground: Ground,
-    btf: Option<&Btf>,
-) -> anyhow::Result<Ebpf> {
+pub(super) fn load(loader: Loader, options: &Options, ground: Ground) -> anyhow::Result<Ebpf> {
     let settings = ground.settings(options.buffers, options.filter != Filter::NONE);
     let log_level = if options.debug { aya_log::Level::Debug as u8 } else { 0 };
     let mut loader = loader.finish();
@@ -101,7 +96,6 @@ pub(super) fn load(
         loader.map_max_entries("AGGREGATES", 1).map_max_entries("SINCE", 1);
     }
     loader
-        .btf(btf)
         .map_max_entries("RINGS", possible_cpus())
         .override_global("OFFSETS", ground.offsets.as_bytes(), true)
         .override_global("SETTINGS", settings.as_bytes(), true)
@@ -125,23 +119,34 @@ pub(super) const MAIN: [&str; 2] = ["set_state", "set_state_nested"];
 /// Makes the maps and loads the main programs: with the helpers of 5.12 or, if they are refused, without. Which ones
 /// there are is not asked of the kernel's version, because distributions carry later work back.
 pub(super) fn load_main(
-    mut loader: Loader,
+    loader: Loader,
     options: &Options,
     offsets: Offsets,
-    btf: &Btf,
-) -> anyhow::Result<(Ebpf, Ground)> {
+    outline: Outline,
+) -> anyhow::Result<Main> {
     let mut ground = Ground { offsets, helpers: true, half_open: true };
+    let mut object = load(loader, options, ground)?;
+    let mut rings = rings::Making::begin(&object, options.buffers)?;
+    let btf = outline.finish()?;
     loop {
-        let mut object = load(loader, options, ground, Some(btf))?;
-        match load_main_programs(&mut object, btf) {
-            Ok(()) => return Ok((object, ground)),
+        match load_main_programs(&mut object, &btf) {
+            Ok(()) => return Ok(Main { object, ground, btf, rings: rings.finish()? }),
             Err(NotLoaded { retry: true, .. }) if ground.helpers => {
                 ground.helpers = false;
-                loader = Loader::begin();
+                object = load(Loader::begin(), options, ground)?;
+                rings = rings::Making::begin(&object, options.buffers)?;
             }
             Err(NotLoaded { error, .. }) => return Err(error),
         }
     }
+}
+
+/// The main programs, loaded, and what goes with them.
+pub(super) struct Main {
+    pub(super) object: Ebpf,
+    pub(super) ground: Ground,
+    pub(super) btf: Btf,
+    pub(super) rings: Rings,
 }
 
 /// A main program that the kernel does not take.
@@ -179,14 +184,13 @@ fn load_main_program(program: &mut Program, btf: &Btf) -> Result<(), NotLoaded> 
 }
 
 /// The object for a program that needs none of its maps: they are made as small as can be.
-pub(super) fn load_small(ground: Ground, btf: &Btf) -> anyhow::Result<Ebpf> {
+pub(super) fn load_small(ground: Ground) -> anyhow::Result<Ebpf> {
     let mut loader = Loader::begin().finish();
     for map in ["REQUESTS", "UNCLAIMED", "HELD", "TIME_WAITS", "AGGREGATES", "SINCE"] {
         loader.map_max_entries(map, 1);
     }
     let settings = ground.settings(Layout::NONE, false);
     loader
-        .btf(Some(btf))
         .map_max_entries("RINGS", possible_cpus())
         .override_global("OFFSETS", ground.offsets.as_bytes(), true)
         .override_global("SETTINGS", settings.as_bytes(), true);
@@ -203,12 +207,21 @@ fn wake_mask(bytes: usize) -> u64 {
     (1_u64 << every.ilog2()) - 1
 }
 
+/// As much of the kernel's BTF as aya needs, in the making: it is needed only when the maps are there.
+pub(super) struct Outline(JoinHandle<anyhow::Result<Btf>>);
+
+impl Outline {
+    pub(super) fn finish(self) -> anyhow::Result<Btf> {
+        self.0.join().map_err(|_panic| anyhow!("it panicked")).flatten().context("reading the kernel's BTF")
+    }
+}
+
 /// Where the running kernel keeps what the programs read, from its raw BTF, and as much of that as aya needs.
-pub(super) fn read_btf(raw: &[u8]) -> anyhow::Result<(Offsets, Btf)> {
+pub(super) fn read_btf(raw: &[u8]) -> anyhow::Result<(Offsets, Outline)> {
     let btf = super::btf::Btf::parse(raw)?;
-    let offsets = find_offsets(&btf)?;
-    let outline = Btf::parse(&btf.outline(), aya::Endianness::default());
-    Ok((offsets, outline.context("reading the kernel's BTF")?))
+    let outline = btf.outline();
+    let outline = thread::spawn(move || Ok(Btf::parse(&outline, aya::Endianness::default())?));
+    Ok((find_offsets(&btf)?, Outline(outline)))
 }
 
 fn find_offsets(btf: &super::btf::Btf<'_>) -> anyhow::Result<Offsets> {

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use aya::{
-    Btf, Ebpf,
+    Ebpf,
     maps::{Array, MapData, PerCpuArray},
     programs::{BtfTracePoint, TracePoint},
 };
@@ -37,12 +37,12 @@ use super::{
     holders::Holders,
     instead::{self, InPlace, Instead},
     loading::{
-        Ground, KERNEL_BTF, Loader, MAIN, OBJECT, load, load_failure, load_main, load_small, program,
-        read_btf,
+        Ground, KERNEL_BTF, Loader, MAIN, Main, OBJECT, Outline, load, load_failure, load_main, load_small,
+        program, read_btf,
     },
     optional,
     requests::Requests,
-    rings::{Fills, Layout, Rings},
+    rings::{self, Fills, Layout, Rings},
     tracefs,
 };
 use crate::{exit::Unsupported, host};
@@ -222,12 +222,12 @@ fn attach_tp_btf(options: &Options) -> anyhow::Result<Attached> {
         return attach_counting(options);
     }
     let loader = Loader::begin();
-    let (offsets, btf) = kernel_btf()?;
+    let (offsets, outline) = kernel_btf()?;
     if options.filter.cgroup_ids[0] != 0 && offsets.sk_cgroup == MISSING && offsets.sk_cgroup_word == MISSING
     {
         return Err(anyhow!("--cgroup needs a kernel with CONFIG_SOCK_CGROUP_DATA"));
     }
-    let (mut object, ground) = load_main(loader, options, offsets, &btf)?;
+    let Main { mut object, ground, btf, rings } = load_main(loader, options, offsets, outline)?;
     let mut degradations = Vec::new();
     let mut links: Vec<Link> = Vec::new();
     let no_cgroup = match cgroup::attach(&mut object, ground.helpers) {
@@ -265,6 +265,7 @@ fn attach_tp_btf(options: &Options) -> anyhow::Result<Attached> {
         attach: Attach::TpBtf,
         started,
         program,
+        rings,
         half_open,
         links: main,
         programs: optional.programs,
@@ -279,16 +280,19 @@ fn attach_tp_btf(options: &Options) -> anyhow::Result<Attached> {
 /// The program that only counts.
 fn attach_counting(options: &Options) -> anyhow::Result<Attached> {
     const COUNTING: &str = "count_state";
-    let (offsets, btf) = kernel_btf()?;
-    let mut object = load_small(Ground { offsets, helpers: false, half_open: false }, &btf)?;
+    let (offsets, outline) = kernel_btf()?;
+    let mut object = load_small(Ground { offsets, helpers: false, half_open: false })?;
+    let btf = outline.finish()?;
     let counting: &mut BtfTracePoint = program(&mut object, COUNTING)?;
     counting.load("inet_sock_set_state", &btf).map_err(|error| anyhow!(load_failure(&error)))?;
+    let rings = rings::Making::begin(&object, Layout::NONE)?.finish()?;
     let started = host::monotonic();
     let (link, program) = attach_main(&mut object, COUNTING)?;
     let hook = Hook {
         attach: Attach::TpBtf,
         started,
         program,
+        rings,
         half_open: false,
         links: vec![link],
         programs: Vec::new(),
@@ -298,7 +302,7 @@ fn attach_counting(options: &Options) -> anyhow::Result<Attached> {
 }
 
 /// Where the running kernel keeps what the programs read, and its types.
-fn kernel_btf() -> anyhow::Result<(Offsets, Btf)> {
+fn kernel_btf() -> anyhow::Result<(Offsets, Outline)> {
     let raw = fs::read(KERNEL_BTF)
         .map_err(|error| anyhow!("no BTF of the running kernel: {KERNEL_BTF}: {error}"))?;
     read_btf(&raw)
@@ -342,8 +346,9 @@ fn attach_tracepoint(options: &Options, reason: Option<&anyhow::Error>) -> anyho
         )));
     }
     let ground = Ground { offsets: Offsets::NONE, helpers: false, half_open: false };
-    let mut object = load(Loader::begin(), options, ground, None)
+    let mut object = load(Loader::begin(), options, ground)
         .map_err(|error| unsupported(&format!("the kernel refuses BPF maps: {error:#}{because}")))?;
+    let rings = rings::Making::begin(&object, options.buffers)?.finish()?;
     let program: &mut TracePoint = program(&mut object, "set_state_tracepoint")?;
     program.load().map_err(|error| {
         unsupported(&format!("the kernel refuses the tracepoint program: {}{because}", load_failure(&error)))
@@ -376,6 +381,7 @@ fn attach_tracepoint(options: &Options, reason: Option<&anyhow::Error>) -> anyho
         attach: Attach::Tracepoint,
         started,
         program,
+        rings,
         half_open: false,
         links: vec![Box::new(link)],
         programs: Vec::new(),
@@ -389,6 +395,7 @@ struct Hook {
     attach: Attach,
     started: Timestamp,
     program: OwnedFd,
+    rings: Rings,
     half_open: bool,
     links: Vec<Link>,
     /// Names of the optional programs.
@@ -403,12 +410,11 @@ fn finish(
     holders: anyhow::Result<Holders>,
     mut degradations: Vec<Degradation>,
 ) -> anyhow::Result<(Attached, Ebpf)> {
-    let Hook { attach, started, program, half_open, links, mut programs, aggregation } = hook;
+    let Hook { attach, started, program, rings, half_open, links, mut programs, aggregation } = hook;
     let take = |object: &mut Ebpf, name| {
         object.take_map(name).ok_or_else(|| anyhow!("the eBPF object has no map {name}"))
     };
     let counting = options.mode == ModeChoice::Only(Mode::Count);
-    let rings = Rings::new(&object, if counting { Layout::NONE } else { options.buffers })?;
     let fills = match options.mode {
         ModeChoice::Auto => Some(rings.fills().context("watching the ring buffers")?),
         ModeChoice::Only(_) => None,
@@ -439,11 +445,7 @@ fn finish(
         half_open,
         degradations,
         rings,
-        counts: Arc::new(Counts {
-            map,
-            program,
-            counting,
-        }),
+        counts: Arc::new(Counts { map, program, counting }),
         aggregation,
         fills,
         programs,

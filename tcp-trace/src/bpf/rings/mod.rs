@@ -6,6 +6,7 @@ mod ring;
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    thread::{self, JoinHandle},
 };
 
 use anyhow::{Context as _, anyhow};
@@ -30,6 +31,8 @@ const ALL: usize = 16 << 20;
 const EACH: usize = 1 << 20;
 /// The largest that the kernel can be asked for, with room to spare (`RINGBUF_MAX_DATA_SZ` is 64 GiB).
 const LARGEST: usize = 1 << 30;
+/// Of a thread that makes one call.
+const STACK: usize = 64 << 10;
 /// `BPF_MAP_TYPE_RINGBUF` (`include/uapi/linux/bpf.h`, 5.8).
 const RINGBUF: u32 = 27;
 
@@ -78,6 +81,9 @@ pub struct Rings {
 #[derive(Debug)]
 pub struct Fills(Vec<Fill>);
 
+/// The ring buffers in the making, beside what else takes its time at the start.
+pub(super) struct Making(JoinHandle<anyhow::Result<Rings>>);
+
 /// `union bpf_attr` of `BPF_MAP_CREATE`, as far as it is used.
 #[repr(C)]
 struct CreateAttr {
@@ -103,22 +109,12 @@ struct UpdateAttr {
 
 impl Rings {
     /// Makes the buffers and puts them where the programs look for them.
-    pub(super) fn new(object: &Ebpf, layout: Layout) -> anyhow::Result<Self> {
-        let places = object.map("RINGS").context("the eBPF object has no map RINGS")?;
-        let Map::ArrayOfMaps(places) = places else {
-            return Err(anyhow!("the map RINGS of the eBPF object is of another type"));
-        };
+    fn new(places: &OwnedFd, layout: Layout) -> anyhow::Result<Self> {
         let page = page_size();
         let make = |_| Ok(Ring::new(create(layout.each)?, layout.each, page)?);
         let rings: anyhow::Result<Vec<_>> = (0..layout.rings).map(make).collect();
         let rings = rings.context("making the ring buffers")?;
-        // A CPU that is not online may become so: then it shares another's buffer.
-        let online = online_cpus().unwrap_or_default();
-        for cpu in 0..possible_cpus() {
-            let own = online.iter().position(|online| *online == cpu).unwrap_or(cpu as usize);
-            let Some(ring) = rings.get(own % layout.rings) else { continue };
-            put(places.fd().as_fd(), cpu, ring.map.as_fd()).context("handing out the ring buffers")?;
-        }
+        hand_out(&rings, places).context("handing out the ring buffers")?;
         let poll = poll(&rings).context("watching the ring buffers")?;
         Ok(Self { rings, poll })
     }
@@ -126,12 +122,7 @@ impl Rings {
     /// Hands over the records with a time of at most `until`, in the order of their time, until `enough` bytes are
     /// reached. `until` must have passed: a program that has noted a time goes on for some microseconds, and its clock
     /// may be as far behind.
-    pub fn read(
-        &mut self,
-        until: Timestamp,
-        enough: usize,
-        sink: &mut dyn FnMut(&[u8]),
-    ) -> Progress {
+    pub fn read(&mut self, until: Timestamp, enough: usize, sink: &mut dyn FnMut(&[u8])) -> Progress {
         self.rings.iter_mut().for_each(Ring::look);
         let progress = merge::merge(&mut self.rings, until.0, enough, sink);
         self.rings.iter_mut().for_each(Ring::give_back);
@@ -156,6 +147,22 @@ impl Rings {
     }
 }
 
+impl Making {
+    /// Begins to make those of an object.
+    pub(super) fn begin(object: &Ebpf, layout: Layout) -> anyhow::Result<Self> {
+        let Some(Map::ArrayOfMaps(places)) = object.map("RINGS") else {
+            return Err(anyhow!("the eBPF object has no map RINGS, or one of another type"));
+        };
+        let places = places.fd().as_fd().try_clone_to_owned()?;
+        Ok(Self(thread::spawn(move || Rings::new(&places, layout))))
+    }
+
+    /// Waits for them.
+    pub(super) fn finish(self) -> anyhow::Result<Rings> {
+        self.0.join().map_err(|_panic| anyhow!("making the ring buffers panicked")).flatten()
+    }
+}
+
 impl AsFd for Rings {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.poll.as_fd()
@@ -173,6 +180,25 @@ impl Fills {
 /// How many CPUs there can ever be: so many places the programs look into.
 pub(super) fn possible_cpus() -> u32 {
     nr_cpus().ok().and_then(|cpus| u32::try_from(cpus).ok()).unwrap_or(1)
+}
+
+/// Gives each CPU its buffer. The kernel lets each call wait until no program can see what was there before
+/// (`maybe_wait_bpf_programs`, `kernel/bpf/syscall.c`), and all that wait at the same time wait no longer than one.
+fn hand_out(rings: &[Ring], places: &OwnedFd) -> io::Result<()> {
+    let online = online_cpus().unwrap_or_default();
+    thread::scope(|scope| {
+        let mut calls = Vec::new();
+        for cpu in 0..possible_cpus() {
+            // A CPU that is not online may become so: then it shares another's buffer.
+            let own = online.iter().position(|online| *online == cpu).unwrap_or(cpu as usize);
+            let Some(ring) = rings.get(own % rings.len().max(1)) else { continue };
+            let ring = ring.map.as_fd();
+            let thread = thread::Builder::new().stack_size(STACK);
+            calls.push(thread.spawn_scoped(scope, move || put(places.as_fd(), cpu, ring))?);
+        }
+        let panicked = || Err(io::Error::other("the call panicked"));
+        calls.into_iter().try_for_each(|call| call.join().unwrap_or_else(|_panic| panicked()))
+    })
 }
 
 fn create(bytes: usize) -> anyhow::Result<OwnedFd> {
