@@ -212,7 +212,7 @@ impl Tracker {
                 self.balance.end();
             }
             Input::SurveyBegin(begin) => self.survey = Some(Survey::new(begin)),
-            Input::Sockets(time, rows) => self.survey_rows(*time, rows),
+            Input::Sockets(time, rows) => self.survey_rows(*time, rows, output),
             Input::Holders(holders) => self.survey_holders(holders),
             Input::Requests(rows) => self.survey_requests(rows),
             Input::Facts(facts) => self.facts(facts),

@@ -119,7 +119,7 @@ pub fn start(options: &bpf::Options, filter: FilterSpec) -> anyhow::Result<Live>
         .name("tcp-trace-drain".into())
         .spawn(move || drain_thread(attached, batch_sender, command_receiver))
         .context("starting the drain thread")?;
-    lookout.order(Order::Survey(Scope::All));
+    lookout.order(Order { scope: Scope::All, last: false });
     Ok(Live { session, batches, lookout, thread: Some(thread) })
 }
 
@@ -179,7 +179,7 @@ impl Live {
     /// Asks for a survey, and for a reading of the kernel's counters behind it, with everything that was counted in
     /// the stream.
     pub fn survey(&self, scope: Scope) {
-        self.lookout.order(Order::Survey(scope));
+        self.lookout.order(Order { scope, last: false });
     }
 
     /// Asks who these processes are.
@@ -189,7 +189,7 @@ impl Live {
 
     /// Detaches, after a last survey; what is still in the buffer follows, then the last counters and the end mark.
     pub fn stop(&self, scope: Scope) {
-        self.lookout.order(Order::Stop(scope));
+        self.lookout.order(Order { scope, last: true });
     }
 
     /// Detaches without waiting for the last survey. Returns whether the drain thread will hear of it.

@@ -1,7 +1,7 @@
 //! One survey: looks at the namespaces, the kernel programs' map of requests, and the holders, and says what it found
 //! as records.
 
-use std::{collections::BTreeSet, fs::File, os::fd::AsRawFd as _, path::Path};
+use std::{collections::BTreeSet, fs::File, os::fd::AsRawFd as _, path::Path, thread};
 
 use rustc_hash::FxHashSet;
 use tcp_trace_core::{
@@ -27,8 +27,9 @@ use crate::{bpf, host, source::Batch};
 const ROWS: usize = 4096;
 /// Processes of one record: some hundred bytes each, at most 8 KiB.
 const PROCESSES: usize = 256;
-/// A batch is full when it is this long.
-const BATCH_BYTES: usize = 1 << 20;
+/// A batch is full when it is this long. So many bytes of rows there are at a time, with those that wait, however many
+/// sockets the host has.
+const BATCH_BYTES: usize = 256 * 1024;
 /// Problems told of per survey.
 const PROBLEMS: usize = 16;
 
@@ -61,17 +62,28 @@ pub struct Surveyor {
     containers: Containers,
     /// Requests of the map that were not listed by the last survey.
     unlisted: FxHashSet<u64>,
+    /// Found for the next survey.
+    ready: Option<Namespaces>,
 }
 
-/// What was found, before it becomes records.
-#[derive(Default)]
-struct Found {
-    rows: Vec<SocketRow>,
-    /// After which of them the clock was read.
-    read: Vec<(usize, Timestamp)>,
+/// Where rows go as they are found; `false` if nobody wants them any more.
+pub(crate) type Outlet<'a> = &'a (dyn Fn(Batch) -> bool + Sync);
+
+/// What was found in the namespaces, but for the rows, which have gone on already.
+struct Found<'a> {
+    outlet: Option<Outlet<'a>>,
+    batch: Batch,
+    /// Of sockets that have a file, sorted, each once.
+    inodes: Vec<u32>,
+    cgroups: BTreeSet<u64>,
+    /// Requests that are looked for, and those of them that were found.
+    pending: FxHashSet<u64>,
+    listed: FxHashSet<u64>,
     namespaces: Vec<NamespaceFacts>,
     /// Those that were listed whole.
     complete: Vec<u32>,
+    /// Those that were not.
+    incomplete: Vec<u32>,
     problems: Vec<String>,
 }
 
@@ -94,12 +106,33 @@ impl Scope {
     fn states(self) -> States {
         const REQUESTS: TcpState = TcpState::NewSynReceived;
         match self {
-            Self::All => States::ALL,
+            // A socket that is only bound has made no transition yet, and the kernel has another table of those.
+            Self::All => States::ALL.without(States::of(&[TcpState::BoundInactive])),
             Self::Report => {
                 States::of(&[TcpState::Listen, REQUESTS, TcpState::CloseWait, TcpState::TimeWait])
             }
             Self::Requests => States::of(&[REQUESTS]),
         }
+    }
+
+    /// What is asked for first, if it is not all asked for at once: most sockets are established, and `TCP_INFO`, which
+    /// says nothing of those that a report shows, takes half as long again for each. In the order in which a socket
+    /// moves: one that moves in between is listed twice and not left out, but for those whose events are seen.
+    fn first(self) -> Option<Dump> {
+        const FIRST: [TcpState; 5] = [
+            TcpState::SynSent,
+            TcpState::SynReceived,
+            TcpState::Established,
+            TcpState::FinWait1,
+            TcpState::LastAck,
+        ];
+        (self == Self::All).then(|| Dump { states: States::of(&FIRST), info: false, netns: 0 })
+    }
+
+    /// What is asked for then: what a report needs is among it.
+    fn then(self) -> Dump {
+        let first = self.first().map_or(States::of(&[]), |first| first.states);
+        Dump { states: self.states().without(first), info: self != Self::Requests, netns: 0 }
     }
 }
 
@@ -118,6 +151,7 @@ impl Surveyor {
             everyone: host::sees_all_processes(),
             containers,
             unlisted: FxHashSet::default(),
+            ready: None,
         }
     }
 
@@ -142,52 +176,52 @@ impl Surveyor {
         (batch, time)
     }
 
-    /// Looks. The records are to be sent after every transition up to now.
+    /// Finds out where there is something to look at, for the next look.
+    pub fn prepare(&mut self) {
+        self.ready = Some(self.namespaces());
+    }
+
+    /// Looks. Rows of sockets and holders go to `outlet` meanwhile; the records that are returned are to be sent after
+    /// those and after every transition up to now. Whether this is the last survey is asked for before it looks at what
+    /// a report needs, and returned.
     #[must_use]
-    pub fn look(&mut self, scope: Scope, begin: Timestamp, last: bool) -> Vec<Batch> {
+    pub(crate) fn look(
+        &mut self,
+        scope: Scope,
+        begin: Timestamp,
+        mut is_last: impl FnMut() -> bool,
+        outlet: Outlet<'_>,
+    ) -> (Vec<Batch>, bool) {
         let before = self.pending();
-        let mut found = Found::default();
+        let mut last = false;
+        let mut found = Found::new(Some(outlet), &before);
         // Unless nothing is half-open, and nothing else is asked for.
-        let states = if scope != Scope::Requests || !before.is_empty() || self.requests.is_none() {
-            self.dump(scope, &mut found);
-            scope.states().numbers()
+        let idle = scope == Scope::Requests && before.is_empty() && self.requests.is_some();
+        let namespaces = self.ready.take();
+        let held = if idle {
+            last = is_last();
+            None
         } else {
-            Vec::new()
+            self.visit(scope, namespaces, &mut found, || last = is_last())
         };
-        let mut dead = self.dead(&before, &found.rows, begin);
+        let mut dead = self.dead(&before, &found.listed, begin);
         if last && !self.unlisted.is_empty() {
             // There is no later survey to confirm by that a request is gone.
-            let mut again = Found::default();
-            self.dump(Scope::Requests, &mut again);
-            dead.extend(self.dead(&before, &again.rows, begin));
+            let mut again = Found::new(None, &before);
+            self.visit(Scope::Requests, None, &mut again, || {});
+            dead.extend(self.dead(&before, &again.listed, begin));
         }
-        let (held, facts) = match scope {
-            Scope::Requests => (None, Facts::default()),
-            Scope::All | Scope::Report => {
-                let (held, facts) = self.people(&mut found, begin);
-                (Some(held), facts)
-            }
-        };
+        let facts = held.as_ref().map(|held| self.facts(held, &found, begin)).unwrap_or_default();
         found.problems.truncate(PROBLEMS);
         let end = SurveyEnd {
             time: host::monotonic(),
-            states,
+            states: if idle { Vec::new() } else { scope.states().numbers() },
             namespaces: found.complete,
             holders: held.is_some(),
             holders_complete: held.as_ref().is_some_and(|held| held.complete),
             problems: found.problems,
         };
         let mut batches = Batches::default();
-        let mut start = 0;
-        for (end, time) in found.read {
-            for rows in found.rows.get(start..end).unwrap_or_default().chunks(ROWS) {
-                batches.next().push(kind::SOCKETS, &encode_sockets(time, rows));
-            }
-            start = end;
-        }
-        for holders in held.iter().flat_map(|held| held.holders.chunks(ROWS)) {
-            batches.next().push(kind::HOLDERS, &encode_holders(holders));
-        }
         for requests in dead.chunks(ROWS) {
             batches.next().push(kind::REQUESTS, &encode_requests(requests));
         }
@@ -200,7 +234,7 @@ impl Surveyor {
             push_json(batches.next(), kind::FACTS, &facts);
         }
         push_json(batches.next(), kind::SURVEY_END, &end);
-        batches.0
+        (batches.0, last)
     }
 
     /// Facts of single processes, as a record of their own; empty if all of them have gone.
@@ -229,12 +263,11 @@ impl Surveyor {
 
     /// Requests that were in the map before the kernel's list was made, are there still, and were not listed, twice.
     /// Once is not enough: the kernel makes its list in steps, between which a place in it may shift.
-    fn dead(&mut self, before: &[RequestRow], listed: &[SocketRow], begin: Timestamp) -> Vec<RequestRow> {
+    fn dead(&mut self, before: &[RequestRow], listed: &FxHashSet<u64>, begin: Timestamp) -> Vec<RequestRow> {
         let Some(requests) = &self.requests else { return Vec::new() };
         if before.is_empty() {
             return Vec::new();
         }
-        let listed: FxHashSet<u64> = listed.iter().map(|row| row.cookie.get()).collect();
         let still: FxHashSet<u64> = self.pending().iter().map(|row| row.cookie.get()).collect();
         let mut unlisted = FxHashSet::default();
         let mut dead = Vec::new();
@@ -253,25 +286,43 @@ impl Surveyor {
         dead
     }
 
-    /// The sockets of every namespace.
-    fn dump(&mut self, scope: Scope, found: &mut Found) {
-        let Namespaces { all, problems } = self.namespaces();
+    /// The sockets of every namespace, and who holds them; `None` if that is not asked for. `halfway` is before what a
+    /// report needs.
+    fn visit(
+        &mut self,
+        scope: Scope,
+        namespaces: Option<Namespaces>,
+        found: &mut Found<'_>,
+        halfway: impl FnOnce(),
+    ) -> Option<Held> {
+        let Namespaces { all, problems } = namespaces.unwrap_or_else(|| self.namespaces());
         found.problems.extend(problems);
-        let mut visit = |namespace: &Namespace| {
-            let request =
-                Dump { states: scope.states(), info: scope != Scope::Requests, netns: namespace.inum };
-            match sock_diag::dump(&request, &mut found.rows) {
-                Ok(true) => found.complete.push(namespace.inum),
-                Ok(false) => {}
-                Err(error) => found.problems.push(format!("namespace {}: {error}", namespace.inum)),
+        let holders = self.holders.as_ref().filter(|_| scope == Scope::All);
+        // The two take about as long where every socket is asked for, and need not wait for each other.
+        let early = thread::scope(|threads| {
+            let early = holders.and_then(|holders| {
+                let read = || holders.read(|_| true);
+                thread::Builder::new().name("holders".to_owned()).spawn_scoped(threads, read).ok()
+            });
+            if let Some(first) = scope.first() {
+                found.dump(first, &all, false);
             }
-            found.read.push((found.rows.len(), host::monotonic()));
-            found.namespaces.push(netstat::facts(namespace));
-        };
-        match namespaces::for_each(&all, &mut visit) {
-            Ok(problems) => found.problems.extend(problems),
-            Err(error) => found.problems.push(error.to_string()),
+            halfway();
+            found.dump(scope.then(), &all, true);
+            early.and_then(|early| early.join().ok()).and_then(Result::ok)
+        });
+        found.flush();
+        found.inodes.sort_unstable();
+        found.inodes.dedup();
+        if scope == Scope::Requests {
+            return None;
         }
+        let held = self.find_holders(&found.inodes, early, &mut found.problems);
+        for holders in held.holders.chunks(ROWS) {
+            found.push(kind::HOLDERS, &encode_holders(holders));
+        }
+        found.flush();
+        Some(held)
     }
 
     fn namespaces(&mut self) -> Namespaces {
@@ -286,10 +337,8 @@ impl Surveyor {
         }
     }
 
-    /// Who holds the sockets, and who those are.
-    fn people(&mut self, found: &mut Found, begin: Timestamp) -> (Held, Facts) {
-        let wanted: FxHashSet<u32> = found.rows.iter().filter_map(|row| row.inode).collect();
-        let held = self.find_holders(&wanted, &mut found.problems);
+    /// Who the holders are, and what the cgroups.
+    fn facts(&mut self, held: &Held, found: &Found<'_>, begin: Timestamp) -> Facts {
         let pids: BTreeSet<u32> = held.holders.iter().map(|holder| holder.pid).collect();
         let anchor = host::clock_anchor();
         let mut facts = Facts::default();
@@ -300,32 +349,126 @@ impl Surveyor {
             };
             facts.processes.extend(processes::facts(pid, &mut self.containers).filter(old));
         }
-        let cgroups: BTreeSet<u64> = found.rows.iter().filter_map(|row| row.cgroup_id).collect();
-        for id in cgroups {
-            if let Some((path, container)) = self.containers.of_cgroup_id(id) {
-                facts.cgroups.push((id, path, container));
+        for id in &found.cgroups {
+            if let Some((path, container)) = self.containers.of_cgroup_id(*id) {
+                facts.cgroups.push((*id, path, container));
             }
         }
-        (held, facts)
+        facts
     }
 
-    fn find_holders(&self, wanted: &FxHashSet<u32>, problems: &mut Vec<String>) -> Held {
+    /// The holders of the sockets with these numbers. `early`: all that there were while the sockets were listed.
+    fn find_holders(&self, wanted: &[u32], early: Option<Vec<Holder>>, problems: &mut Vec<String>) -> Held {
         if wanted.is_empty() {
             return Held { holders: Vec::new(), complete: true };
         }
+        if let Some(mut all) = early {
+            all.retain(|holder| wanted.binary_search(&holder.inode).is_ok());
+            // One that got its file, or another holder, between the two looks has to be looked for again before it is
+            // said that nobody holds it.
+            let has_holder = |inode: &u32| all.binary_search_by_key(inode, |holder| holder.inode).is_ok();
+            if wanted.iter().all(has_holder) {
+                return Held { holders: all, complete: self.everyone };
+            }
+        }
         if let Some(holders) = &self.holders {
-            match holders.read() {
-                Ok(mut all) => {
-                    all.retain(|holder| wanted.contains(&holder.inode));
-                    return Held { holders: all, complete: self.everyone };
-                }
+            match holders.read(|holder| wanted.binary_search(&holder.inode).is_ok()) {
+                Ok(all) => return Held { holders: all, complete: self.everyone },
                 Err(error) => log::info!("looking at /proc for holders instead: {error:#}"),
             }
         }
-        let (holders, found) = holders::scan(Some(wanted));
+        let wanted: FxHashSet<u32> = wanted.iter().copied().collect();
+        let (holders, found) = holders::scan(Some(&wanted));
         let complete = self.everyone && found.is_empty();
         problems.extend(found);
         Held { holders, complete }
+    }
+}
+
+impl<'a> Found<'a> {
+    fn new(outlet: Option<Outlet<'a>>, pending: &[RequestRow]) -> Self {
+        Self {
+            outlet,
+            batch: Batch::default(),
+            inodes: Vec::new(),
+            cgroups: BTreeSet::new(),
+            pending: pending.iter().map(|row| row.cookie.get()).collect(),
+            listed: FxHashSet::default(),
+            namespaces: Vec::new(),
+            complete: Vec::new(),
+            incomplete: Vec::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// The sockets of these namespaces. `done`: nothing more is asked of them.
+    fn dump(&mut self, what: Dump, namespaces: &[Namespace], done: bool) {
+        let visited = namespaces::for_each(namespaces, |namespace| {
+            let request = Dump { netns: namespace.inum, ..what };
+            match sock_diag::for_each(&request, |rows| self.rows(rows)) {
+                Ok(true) => {}
+                Ok(false) => self.incomplete.push(namespace.inum),
+                Err(error) => {
+                    self.incomplete.push(namespace.inum);
+                    self.problems.push(format!("namespace {}: {error}", namespace.inum));
+                }
+            }
+            if done {
+                self.note(namespace);
+            }
+        });
+        let problems = visited.unwrap_or_else(|error| vec![error.to_string()]);
+        // Each visit has the same.
+        let new: Vec<_> = problems.into_iter().filter(|problem| !self.problems.contains(problem)).collect();
+        self.problems.extend(new);
+    }
+
+    /// Notes a namespace that was visited.
+    fn note(&mut self, namespace: &Namespace) {
+        if !self.incomplete.contains(&namespace.inum) {
+            self.complete.push(namespace.inum);
+        }
+        self.namespaces.push(netstat::facts(namespace));
+    }
+
+    /// Notes what is needed of these rows, and sends them on.
+    fn rows(&mut self, rows: &[SocketRow]) {
+        if rows.is_empty() {
+            return;
+        }
+        let mut cgroup = None;
+        for row in rows {
+            self.inodes.extend(row.inode);
+            // Neighbours are of the same one as a rule.
+            if row.cgroup_id != cgroup {
+                cgroup = row.cgroup_id;
+                self.cgroups.extend(cgroup);
+            }
+            let cookie = row.cookie.get();
+            if self.pending.contains(&cookie) {
+                self.listed.insert(cookie);
+            }
+        }
+        if self.outlet.is_some() {
+            self.push(kind::SOCKETS, &encode_sockets(host::monotonic(), rows));
+        }
+    }
+
+    fn push(&mut self, kind: u16, payload: &[u8]) {
+        self.batch.push(kind, payload);
+        if self.batch.as_bytes().len() >= BATCH_BYTES {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        let batch = std::mem::take(&mut self.batch);
+        if let Some(outlet) = self.outlet.filter(|_| !batch.is_empty())
+            && !outlet(batch)
+        {
+            // Whoever wanted it is gone.
+            self.outlet = None;
+        }
     }
 }
 
