@@ -6,7 +6,7 @@
 
 use std::num::{NonZeroU32, NonZeroU64};
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 use super::{
     Tracker, Verdict,
@@ -14,6 +14,7 @@ use super::{
     gauge::Gauge,
     judge,
     life::Life,
+    listeners::Listeners,
     requests::Live,
     time_wait::{Waiting, is_time_wait},
 };
@@ -272,18 +273,25 @@ impl Tracker {
     fn settle_listed(&mut self, survey: &mut Survey, end: &SurveyEnd, whole: bool, output: &mut Output) {
         // As they come from the kernel they are sorted already.
         survey.holders.sort_unstable();
+        let index = index(&survey.holders);
         // Listeners first, so that connections find theirs.
         for listens in [true, false] {
             for listed in survey.listed.iter().filter(|listed| listed.listens == listens) {
-                let Some(connection) = self.table.get_mut(listed.key()) else { continue };
+                let key = listed.key();
+                let Some(connection) = self.table.get_mut(key) else { continue };
                 connection.listed = whole && !survey.truncated;
                 if listed.found {
-                    self.find_parent(listed.key(), listed.inode.is_some());
+                    find_parent(&mut self.listeners, key, connection, listed.inode.is_some());
                 }
-                if end.holders {
-                    self.hold(*listed, survey);
+                let holders = listed.inode.filter(|_| end.holders).and_then(|inode| index.get(&inode.get()));
+                let holders = holders.map(|from| first_of(survey.holders.get(*from as usize..)));
+                if let Some(owner) = choose(holders.unwrap_or_default(), &survey.processes, connection) {
+                    hold(&mut self.listeners, key, connection, owner);
+                    self.people.meet(owner.process);
                 }
-                self.admit(listed.key(), output);
+                if !connection.accepted {
+                    self.admit(key, output);
+                }
             }
         }
         if end.holders {
@@ -368,40 +376,6 @@ impl Tracker {
         survey.listed.push(Listed::new(key, row, found));
     }
 
-    /// A socket that was found, not born in sight: a listener is entered, a connection may have come in on one.
-    fn find_parent(&mut self, key: Key, has_file: bool) {
-        let Some(connection) = self.table.get_mut(key) else { return };
-        if connection.state == TcpState::Listen {
-            self.listeners.insert(key, connection);
-            return;
-        }
-        let Some(parent) =
-            self.listeners.find(connection.netns(), connection.local, connection.family_number())
-        else {
-            return;
-        };
-        if !has_file && matches!(connection.state, TcpState::Established | TcpState::CloseWait) {
-            // No file and not closed: it waits to be accepted.
-            connection.came_in_on(parent);
-        } else {
-            connection.listener = Some(parent.local);
-        }
-    }
-
-    /// Puts a socket down to one of its holders.
-    fn hold(&mut self, listed: Listed, survey: &Survey) {
-        let (Some(inode), key) = (listed.inode, listed.key()) else { return };
-        let holders = holders_of(&survey.holders, inode.get());
-        let Some(connection) = self.table.get_mut(key) else { return };
-        let Some(owner) = choose(holders, &survey.processes, connection) else { return };
-        connection.held_by(owner);
-        if connection.state == TcpState::Listen {
-            self.listeners.remove(key, connection);
-            self.listeners.insert(key, connection);
-        }
-        self.people.meet(owner.process);
-    }
-
     /// Judges a connection that no event has brought up for judgement.
     fn admit(&mut self, key: Key, output: &mut Output) {
         let Some(connection) = self.table.get_mut(key) else { return };
@@ -481,12 +455,51 @@ impl Listed {
     }
 }
 
+/// A socket that was found, not born in sight: a listener is entered, a connection may have come in on one.
+fn find_parent(listeners: &mut Listeners, key: Key, connection: &mut Connection, has_file: bool) {
+    if connection.state == TcpState::Listen {
+        listeners.insert(key, connection);
+        return;
+    }
+    let parent = listeners.find(connection.netns(), connection.local, connection.family_number());
+    let Some(parent) = parent else { return };
+    if !has_file && matches!(connection.state, TcpState::Established | TcpState::CloseWait) {
+        // No file and not closed: it waits to be accepted.
+        connection.came_in_on(parent);
+    } else {
+        connection.listener = Some(parent.local);
+    }
+}
+
+/// Puts a socket down to one of its holders.
+fn hold(listeners: &mut Listeners, key: Key, connection: &mut Connection, owner: Owner) {
+    connection.held_by(owner);
+    if connection.state == TcpState::Listen {
+        listeners.remove(key, connection);
+        listeners.insert(key, connection);
+    }
+}
+
+/// Where the holders of each socket begin in a sorted list: to search it for each of a million sockets takes longer.
+fn index(holders: &[Holder]) -> FxHashMap<u32, u32> {
+    let mut index = FxHashMap::with_capacity_and_hasher(holders.len(), FxBuildHasher);
+    for (holder, place) in holders.iter().zip(0..) {
+        index.entry(holder.inode).or_insert(place);
+    }
+    index
+}
+
 /// The holders of one socket, of a sorted list.
 fn holders_of(holders: &[Holder], inode: u32) -> &[Holder] {
     let begin = holders.partition_point(|holder| holder.inode < inode);
-    let rest = holders.get(begin..).unwrap_or_default();
-    let end = rest.iter().take_while(|holder| holder.inode == inode).count();
-    rest.get(..end).unwrap_or_default()
+    first_of(holders.get(begin..).filter(|rest| rest.first().is_some_and(|holder| holder.inode == inode)))
+}
+
+/// The holders of the first socket of a sorted list.
+fn first_of(holders: Option<&[Holder]>) -> &[Holder] {
+    let holders = holders.unwrap_or_default();
+    let same = |holder: &&Holder| holders.first().is_some_and(|first| first.inode == holder.inode);
+    holders.get(..holders.iter().take_while(same).count()).unwrap_or_default()
 }
 
 /// The states in which a socket stands in the table.

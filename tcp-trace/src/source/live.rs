@@ -63,8 +63,8 @@ pub(super) enum Command {
     TakeRows,
     /// Records from elsewhere, to stand in the stream.
     Deliver(Batch),
-    /// The same, behind every transition that has happened by now.
-    DeliverAfter(Vec<Batch>),
+    /// Brings everything into the stream that has happened by now.
+    Settle,
     /// The end.
     Stop,
 }
@@ -249,7 +249,7 @@ impl Drain {
                 Some(Command::ReadCounters) => self.read_counters().await?,
                 Some(Command::TakeRows) => self.take_rows().await?,
                 Some(Command::Deliver(batch)) => self.deliver(batch).await,
-                Some(Command::DeliverAfter(batches)) => self.deliver_after(batches).await,
+                Some(Command::Settle) => self.settle().await,
                 Some(Command::Stop) => {
                     let _ = self.finish().await?;
                     return Ok(());
@@ -335,18 +335,9 @@ impl Drain {
         }
     }
 
-    async fn deliver_after(&mut self, batches: Vec<Batch>) -> Result<(), Gone> {
-        self.settle().await?;
-        for batch in batches {
-            // The ring buffer fills meanwhile.
-            self.drain().await?;
-            self.deliver(batch).await?;
-        }
-        Ok(())
-    }
-
     async fn deliver(&mut self, batch: Batch) -> Result<(), Gone> {
-        self.send().await?;
+        // The ring buffer fills while many are delivered.
+        self.drain().await?;
         self.batches.send(batch).await.map_err(|_receiver_dropped| Gone)
     }
 

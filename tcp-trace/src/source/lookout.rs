@@ -8,8 +8,8 @@ use anyhow::Context as _;
 use tcp_trace_core::process::ProcessId;
 use tokio::sync::mpsc;
 
-use super::live::Command;
-use crate::survey::{Containers, Scope, Surveyor};
+use super::{Batch, live::Command};
+use crate::survey::{Containers, Outlet, Scope, Surveyor};
 
 /// Orders that wait for the surveyor; an order that finds no room is covered by those that wait.
 const ORDERS: usize = 4;
@@ -94,10 +94,22 @@ pub(super) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow:
     thread.map(drop).with_context(|| format!("starting the thread {name}"))
 }
 
+/// The thread that drains, as a survey sees it.
+struct Drain<'a>(&'a mpsc::Sender<Command>);
+
+impl Outlet for Drain<'_> {
+    fn deliver(&self, batch: Batch) -> bool {
+        self.0.blocking_send(Command::Deliver(batch)).is_ok()
+    }
+
+    fn settle(&self) -> bool {
+        self.0.blocking_send(Command::Settle).is_ok()
+    }
+}
+
 /// Until there is an end, or nobody is left to listen.
 fn survey(mut surveyor: Surveyor, mut orders: mpsc::Receiver<Order>, commands: &mpsc::Sender<Command>) {
-    let send = |command| commands.blocking_send(command).is_ok();
-    let deliver = |batch| send(Command::Deliver(batch));
+    let drain = Drain(commands);
     let mut waiting = Orders::default();
     loop {
         if waiting.scope.is_none() {
@@ -111,9 +123,7 @@ fn survey(mut surveyor: Surveyor, mut orders: mpsc::Receiver<Order>, commands: &
         }
         let mut survey = |is_last: &mut dyn FnMut() -> bool| {
             let (mark, begin) = Surveyor::begin(scope);
-            let marked = deliver(mark);
-            let (found, last) = surveyor.look(scope, begin, is_last, &deliver);
-            (marked && send(Command::DeliverAfter(found))).then_some(last)
+            drain.deliver(mark).then(|| surveyor.look(scope, begin, is_last, &drain)).flatten()
         };
         // Only what two surveys of everything have missed is believed to be gone.
         if end == Some(Scope::All) && survey(&mut || false).is_none() {
@@ -125,8 +135,8 @@ fn survey(mut surveyor: Surveyor, mut orders: mpsc::Receiver<Order>, commands: &
             end.is_some() || waiting.last.is_some_and(|wanted| wanted < Scope::All && wanted <= scope)
         });
         let Some(last) = last else { return };
-        let sent = send(if last { Command::Stop } else { Command::ReadCounters });
-        if last || !sent {
+        let followed = if last { Command::Stop } else { Command::ReadCounters };
+        if commands.blocking_send(followed).is_err() || last {
             return;
         }
     }

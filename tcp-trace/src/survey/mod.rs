@@ -14,4 +14,5 @@ mod surveyor;
 mod users;
 
 pub use containers::Containers;
+pub(crate) use surveyor::Outlet;
 pub use surveyor::{Scope, Surveyor};

@@ -66,12 +66,17 @@ pub struct Surveyor {
     ready: Option<Namespaces>,
 }
 
-/// Where rows go as they are found; `false` if nobody wants them any more.
-pub(crate) type Outlet<'a> = &'a (dyn Fn(Batch) -> bool + Sync);
+/// Where records go as they are found. Both return `false` if nobody wants them any more.
+pub(crate) trait Outlet: Sync {
+    /// A batch, behind those before it.
+    fn deliver(&self, batch: Batch) -> bool;
+    /// What is delivered from now on is to stand behind every transition up to now.
+    fn settle(&self) -> bool;
+}
 
 /// What was found in the namespaces, but for the rows, which have gone on already.
 struct Found<'a> {
-    outlet: Option<Outlet<'a>>,
+    outlet: Option<&'a dyn Outlet>,
     batch: Batch,
     /// Of sockets that have a file, sorted, each once.
     inodes: Vec<u32>,
@@ -181,24 +186,22 @@ impl Surveyor {
         self.ready = Some(self.namespaces());
     }
 
-    /// Looks. Rows of sockets and holders go to `outlet` meanwhile; the records that are returned are to be sent after
-    /// those and after every transition up to now. Whether this is the last survey is asked for before it looks at what
-    /// a report needs, and returned.
-    #[must_use]
+    /// Looks, and delivers what it finds. Whether this is the last survey is asked for before it looks at what a report
+    /// needs, and returned; `None` if nobody wants it any more.
     pub(crate) fn look(
         &mut self,
         scope: Scope,
         begin: Timestamp,
         mut is_last: impl FnMut() -> bool,
-        outlet: Outlet<'_>,
-    ) -> (Vec<Batch>, bool) {
+        outlet: &dyn Outlet,
+    ) -> Option<bool> {
         let before = self.pending();
         let mut last = false;
         let mut found = Found::new(Some(outlet), &before);
         // Unless nothing is half-open, and nothing else is asked for.
         let idle = scope == Scope::Requests && before.is_empty() && self.requests.is_some();
         let namespaces = self.ready.take();
-        let held = if idle {
+        let early = if idle {
             last = is_last();
             None
         } else {
@@ -211,30 +214,24 @@ impl Surveyor {
             self.visit(Scope::Requests, None, &mut again, || {});
             dead.extend(self.dead(&before, &again.listed, begin));
         }
+        let time = host::monotonic();
+        // It takes two grace periods; owners are looked for meanwhile.
+        let mut wanted = outlet.settle();
+        let held = (scope > Scope::Requests).then(|| self.hold(&mut found, early));
         let facts = held.as_ref().map(|held| self.facts(held, &found, begin)).unwrap_or_default();
         found.problems.truncate(PROBLEMS);
         let end = SurveyEnd {
-            time: host::monotonic(),
+            time,
             states: if idle { Vec::new() } else { scope.states().numbers() },
             namespaces: found.complete,
             holders: held.is_some(),
             holders_complete: held.as_ref().is_some_and(|held| held.complete),
             problems: found.problems,
         };
-        let mut batches = Batches::default();
-        for requests in dead.chunks(ROWS) {
-            batches.next().push(kind::REQUESTS, &encode_requests(requests));
+        for batch in concluding(&dead, Facts { namespaces: found.namespaces, ..facts }, &end) {
+            wanted = wanted && outlet.deliver(batch);
         }
-        for processes in facts.processes.chunks(PROCESSES) {
-            let facts = Facts { processes: processes.to_vec(), ..Facts::default() };
-            push_json(batches.next(), kind::FACTS, &facts);
-        }
-        let facts = Facts { namespaces: found.namespaces, processes: Vec::new(), ..facts };
-        if facts != Facts::default() {
-            push_json(batches.next(), kind::FACTS, &facts);
-        }
-        push_json(batches.next(), kind::SURVEY_END, &end);
-        (batches.0, last)
+        wanted.then_some(last)
     }
 
     /// Facts of single processes, as a record of their own; empty if all of them have gone.
@@ -286,15 +283,15 @@ impl Surveyor {
         dead
     }
 
-    /// The sockets of every namespace, and who holds them; `None` if that is not asked for. `halfway` is before what a
-    /// report needs.
+    /// The sockets of every namespace. `halfway` is before what a report needs. Returns who held any sockets meanwhile,
+    /// where that is known.
     fn visit(
         &mut self,
         scope: Scope,
         namespaces: Option<Namespaces>,
         found: &mut Found<'_>,
         halfway: impl FnOnce(),
-    ) -> Option<Held> {
+    ) -> Option<Vec<Holder>> {
         let Namespaces { all, problems } = namespaces.unwrap_or_else(|| self.namespaces());
         found.problems.extend(problems);
         let holders = self.holders.as_ref().filter(|_| scope == Scope::All);
@@ -312,17 +309,19 @@ impl Surveyor {
             early.and_then(|early| early.join().ok()).and_then(Result::ok)
         });
         found.flush();
+        early
+    }
+
+    /// Looks for the holders of the sockets that were found, and delivers them.
+    fn hold(&self, found: &mut Found<'_>, early: Option<Vec<Holder>>) -> Held {
         found.inodes.sort_unstable();
         found.inodes.dedup();
-        if scope == Scope::Requests {
-            return None;
-        }
         let held = self.find_holders(&found.inodes, early, &mut found.problems);
         for holders in held.holders.chunks(ROWS) {
             found.push(kind::HOLDERS, &encode_holders(holders));
         }
         found.flush();
-        Some(held)
+        held
     }
 
     fn namespaces(&mut self) -> Namespaces {
@@ -386,7 +385,7 @@ impl Surveyor {
 }
 
 impl<'a> Found<'a> {
-    fn new(outlet: Option<Outlet<'a>>, pending: &[RequestRow]) -> Self {
+    fn new(outlet: Option<&'a dyn Outlet>, pending: &[RequestRow]) -> Self {
         Self {
             outlet,
             batch: Batch::default(),
@@ -464,12 +463,30 @@ impl<'a> Found<'a> {
     fn flush(&mut self) {
         let batch = std::mem::take(&mut self.batch);
         if let Some(outlet) = self.outlet.filter(|_| !batch.is_empty())
-            && !outlet(batch)
+            && !outlet.deliver(batch)
         {
             // Whoever wanted it is gone.
             self.outlet = None;
         }
     }
+}
+
+/// The records that conclude a survey.
+fn concluding(dead: &[RequestRow], facts: Facts, end: &SurveyEnd) -> Vec<Batch> {
+    let mut batches = Batches::default();
+    for requests in dead.chunks(ROWS) {
+        batches.next().push(kind::REQUESTS, &encode_requests(requests));
+    }
+    for processes in facts.processes.chunks(PROCESSES) {
+        let facts = Facts { processes: processes.to_vec(), ..Facts::default() };
+        push_json(batches.next(), kind::FACTS, &facts);
+    }
+    let facts = Facts { processes: Vec::new(), ..facts };
+    if facts != Facts::default() {
+        push_json(batches.next(), kind::FACTS, &facts);
+    }
+    push_json(batches.next(), kind::SURVEY_END, end);
+    batches.0
 }
 
 /// What a survey comes to, in pieces: a recording is read block by block, and a host can have a million sockets.
