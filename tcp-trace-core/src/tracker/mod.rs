@@ -13,6 +13,7 @@ mod gauge;
 mod handshake;
 mod hold;
 mod life;
+mod listed;
 mod listeners;
 mod namespaces;
 mod naming;

@@ -6,20 +6,19 @@ use std::{collections::BTreeSet, fs::File, os::fd::AsRawFd as _, path::Path, thr
 use rustc_hash::FxHashSet;
 use tcp_trace_core::{
     record::kind,
-    state::TcpState,
     survey::{
-        Facts, Holder, NamespaceFacts, ProcessFacts, RequestRow, SocketRow, SurveyBegin, SurveyEnd,
-        encode_holders, encode_requests, encode_sockets, scope,
+        Facts, Holder, ProcessFacts, RequestRow, SurveyBegin, SurveyEnd, encode_holders, encode_requests,
     },
     time::Timestamp,
 };
 
 use super::{
     containers::Containers,
+    found::{BATCH_BYTES, Found, Outlet},
     holders,
-    namespaces::{self, Namespace, Namespaces},
+    namespaces::{self, Namespaces},
     netstat, processes,
-    sock_diag::{self, Dump, States},
+    scope::Scope,
 };
 use crate::{bpf, host, source::Batch};
 
@@ -27,22 +26,8 @@ use crate::{bpf, host, source::Batch};
 const ROWS: usize = 4096;
 /// Processes of one record: some hundred bytes each, at most 8 KiB.
 const PROCESSES: usize = 256;
-/// A batch is full when it is this long. So many bytes of rows there are at a time, with those that wait, however many
-/// sockets the host has.
-const BATCH_BYTES: usize = 256 * 1024;
 /// Problems told of per survey.
 const PROBLEMS: usize = 16;
-
-/// What a survey is for; each looks at more than the one before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Scope {
-    /// Half-open requests, and only if there are any.
-    Requests,
-    /// What a report needs.
-    Report,
-    /// Everything: at the start, and after a loss.
-    All,
-}
 
 /// Whoever looks, with what it has found out before.
 #[expect(missing_debug_implementations, reason = "the maps have none")]
@@ -66,79 +51,11 @@ pub struct Surveyor {
     ready: Option<Namespaces>,
 }
 
-/// Where records go as they are found. Both return `false` if nobody wants them any more.
-pub(crate) trait Outlet: Sync {
-    /// A batch, behind those before it.
-    fn deliver(&self, batch: Batch) -> bool;
-    /// What is delivered from now on is to stand behind every transition up to now.
-    fn settle(&self) -> bool;
-}
-
-/// What was found in the namespaces, but for the rows, which have gone on already.
-struct Found<'a> {
-    outlet: Option<&'a dyn Outlet>,
-    batch: Batch,
-    /// Of sockets that have a file, sorted, each once.
-    inodes: Vec<u32>,
-    cgroups: BTreeSet<u64>,
-    /// Requests that are looked for, and those of them that were found.
-    pending: FxHashSet<u64>,
-    listed: FxHashSet<u64>,
-    namespaces: Vec<NamespaceFacts>,
-    /// Those that were listed whole.
-    complete: Vec<u32>,
-    /// Those that were not.
-    incomplete: Vec<u32>,
-    problems: Vec<String>,
-}
-
 /// Who holds the sockets.
 struct Held {
     holders: Vec<Holder>,
     /// Every process could be looked at.
     complete: bool,
-}
-
-impl Scope {
-    fn name(self) -> &'static str {
-        match self {
-            Self::All => scope::ALL,
-            Self::Report => scope::REPORT,
-            Self::Requests => scope::REQUESTS,
-        }
-    }
-
-    fn states(self) -> States {
-        const REQUESTS: TcpState = TcpState::NewSynReceived;
-        match self {
-            // A socket that is only bound has made no transition yet, and the kernel has another table of those.
-            Self::All => States::ALL.without(States::of(&[TcpState::BoundInactive])),
-            Self::Report => {
-                States::of(&[TcpState::Listen, REQUESTS, TcpState::CloseWait, TcpState::TimeWait])
-            }
-            Self::Requests => States::of(&[REQUESTS]),
-        }
-    }
-
-    /// What is asked for first, if it is not all asked for at once: most sockets are established, and `TCP_INFO`, which
-    /// says nothing of those that a report shows, takes half as long again for each. In the order in which a socket
-    /// moves: one that moves in between is listed twice and not left out, but for those whose events are seen.
-    fn first(self) -> Option<Dump> {
-        const FIRST: [TcpState; 5] = [
-            TcpState::SynSent,
-            TcpState::SynReceived,
-            TcpState::Established,
-            TcpState::FinWait1,
-            TcpState::LastAck,
-        ];
-        (self == Self::All).then(|| Dump { states: States::of(&FIRST), info: false, netns: 0 })
-    }
-
-    /// What is asked for then: what a report needs is among it.
-    fn then(self) -> Dump {
-        let first = self.first().map_or(States::of(&[]), |first| first.states);
-        Dump { states: self.states().without(first), info: self != Self::Requests, netns: 0 }
-    }
 }
 
 impl Surveyor {
@@ -381,93 +298,6 @@ impl Surveyor {
         let complete = self.everyone && found.is_empty();
         problems.extend(found);
         Held { holders, complete }
-    }
-}
-
-impl<'a> Found<'a> {
-    fn new(outlet: Option<&'a dyn Outlet>, pending: &[RequestRow]) -> Self {
-        Self {
-            outlet,
-            batch: Batch::default(),
-            inodes: Vec::new(),
-            cgroups: BTreeSet::new(),
-            pending: pending.iter().map(|row| row.cookie.get()).collect(),
-            listed: FxHashSet::default(),
-            namespaces: Vec::new(),
-            complete: Vec::new(),
-            incomplete: Vec::new(),
-            problems: Vec::new(),
-        }
-    }
-
-    /// The sockets of these namespaces. `done`: nothing more is asked of them.
-    fn dump(&mut self, what: Dump, namespaces: &[Namespace], done: bool) {
-        let visited = namespaces::for_each(namespaces, |namespace| {
-            let request = Dump { netns: namespace.inum, ..what };
-            match sock_diag::for_each(&request, |rows| self.rows(rows)) {
-                Ok(true) => {}
-                Ok(false) => self.incomplete.push(namespace.inum),
-                Err(error) => {
-                    self.incomplete.push(namespace.inum);
-                    self.problems.push(format!("namespace {}: {error}", namespace.inum));
-                }
-            }
-            if done {
-                self.note(namespace);
-            }
-        });
-        let problems = visited.unwrap_or_else(|error| vec![error.to_string()]);
-        // Each visit has the same.
-        let new: Vec<_> = problems.into_iter().filter(|problem| !self.problems.contains(problem)).collect();
-        self.problems.extend(new);
-    }
-
-    /// Notes a namespace that was visited.
-    fn note(&mut self, namespace: &Namespace) {
-        if !self.incomplete.contains(&namespace.inum) {
-            self.complete.push(namespace.inum);
-        }
-        self.namespaces.push(netstat::facts(namespace));
-    }
-
-    /// Notes what is needed of these rows, and sends them on.
-    fn rows(&mut self, rows: &[SocketRow]) {
-        if rows.is_empty() {
-            return;
-        }
-        let mut cgroup = None;
-        for row in rows {
-            self.inodes.extend(row.inode);
-            // Neighbours are of the same one as a rule.
-            if row.cgroup_id != cgroup {
-                cgroup = row.cgroup_id;
-                self.cgroups.extend(cgroup);
-            }
-            let cookie = row.cookie.get();
-            if self.pending.contains(&cookie) {
-                self.listed.insert(cookie);
-            }
-        }
-        if self.outlet.is_some() {
-            self.push(kind::SOCKETS, &encode_sockets(host::monotonic(), rows));
-        }
-    }
-
-    fn push(&mut self, kind: u16, payload: &[u8]) {
-        self.batch.push(kind, payload);
-        if self.batch.as_bytes().len() >= BATCH_BYTES {
-            self.flush();
-        }
-    }
-
-    fn flush(&mut self) {
-        let batch = std::mem::take(&mut self.batch);
-        if let Some(outlet) = self.outlet.filter(|_| !batch.is_empty())
-            && !outlet.deliver(batch)
-        {
-            // Whoever wanted it is gone.
-            self.outlet = None;
-        }
     }
 }
 
