@@ -9,6 +9,7 @@ pub mod cli;
 pub mod engine;
 pub mod exit;
 pub mod host;
+pub mod memory;
 pub mod recording;
 pub mod run;
 pub mod sink;

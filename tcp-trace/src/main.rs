@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use tcp_trace::{cli::args::Cli, exit::Exit, run};
+use tcp_trace::{cli::args::Cli, exit::Exit, memory, run};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         _ => log::LevelFilter::Debug,
     };
     env_logger::Builder::new().filter_level(level).format_timestamp(None).init();
+    memory::bound();
     match run::run(&cli) {
         Ok(exit) => exit,
         Err(error) => {

@@ -32,7 +32,7 @@ pub(super) enum Key {
 
 /// Accepted transitions that wait to be attributed to the connection's owner. A life has eleven kinds at most; a
 /// longer trail is attributed early.
-const TRAIL: usize = 14;
+const TRAIL: usize = 13;
 
 /// A connection, or a listener. There may be millions: what is optional is packed.
 #[derive(Clone, Debug)]
@@ -67,6 +67,8 @@ pub(super) struct Connection {
     passive: bool,
     /// Whether the filter has accepted it.
     pub(super) accepted: bool,
+    /// Whether the survey that is being merged has listed it.
+    pub(super) listed: bool,
     trail_len: u8,
     trail: [u8; TRAIL],
 }
@@ -164,6 +166,7 @@ impl Connection {
             provisional: false,
             passive: false,
             accepted: false,
+            listed: false,
             trail_len: 0,
             trail: [0; TRAIL],
         }

@@ -13,6 +13,7 @@ mod gauge;
 mod handshake;
 mod hold;
 mod life;
+mod listed;
 mod listeners;
 mod namespaces;
 mod naming;
@@ -212,7 +213,7 @@ impl Tracker {
                 self.balance.end();
             }
             Input::SurveyBegin(begin) => self.survey = Some(Survey::new(begin)),
-            Input::Sockets(time, rows) => self.survey_rows(*time, rows),
+            Input::Sockets(time, rows) => self.survey_rows(*time, rows, output),
             Input::Holders(holders) => self.survey_holders(holders),
             Input::Requests(rows) => self.survey_requests(rows),
             Input::Facts(facts) => self.facts(facts),

@@ -14,8 +14,7 @@ use crate::{
     endpoint::Endpoint,
     input::{RequestChange, RequestEvent},
     report::HalfOpenCause,
-    state::TcpState,
-    survey::{NamespaceFacts, RequestRow, SocketRow},
+    survey::{NamespaceFacts, RequestRow},
     time::Timestamp,
 };
 
@@ -152,30 +151,24 @@ impl Requests {
     }
 
     /// A survey has listed the live ones. Returns those that were not live at the last one.
-    pub(super) fn listed<'a>(
-        &mut self,
-        rows: impl Iterator<Item = &'a SocketRow>,
-        namespaces: &[u32],
-    ) -> Vec<Live> {
+    pub(super) fn listed(&mut self, requests: &[(NonZeroU64, Live)], namespaces: &[u32]) -> Vec<Live> {
         let before = self.live.take().unwrap_or_default();
         // Of a namespace that could not be listed the last list stands.
         let (mut before, mut live): (FxHashMap<_, _>, FxHashMap<_, _>) = before
             .into_iter()
             .partition(|(_, request)| request.netns.is_none_or(|ns| namespaces.contains(&ns)));
         let mut new = Vec::new();
-        for row in rows.filter(|row| row.state == TcpState::NewSynReceived) {
-            if live.len() >= self.max && !live.contains_key(&row.cookie) {
+        for (cookie, request) in requests {
+            if live.len() >= self.max && !live.contains_key(cookie) {
                 self.gauge.drops(1);
                 continue;
             }
-            let SocketRow { netns, local, peer, family, .. } = *row;
-            let request = Live { netns: Some(netns), local, peer, family };
-            let known = live.insert(row.cookie, request).is_some()
-                | before.remove(&row.cookie).is_some()
+            let known = live.insert(*cookie, *request).is_some()
+                | before.remove(cookie).is_some()
                 // A list may miss one that the next has again.
-                | self.departed.iter_mut().any(|departed| departed.remove(&row.cookie).is_some());
+                | self.departed.iter_mut().any(|departed| departed.remove(cookie).is_some());
             if !known {
-                new.push(request);
+                new.push(*request);
             }
         }
         self.sent.retain(|cookie, _| live.contains_key(cookie) || before.contains_key(cookie));

@@ -14,12 +14,12 @@ use super::{
     gauge::Gauge,
     judge,
     life::Life,
+    listed::{Listed, choose, find_parent, first_of, hold, holders_of, index},
     requests::Live,
-    time_wait::is_time_wait,
+    time_wait::{Waiting, is_time_wait},
 };
 use crate::{
     endpoint::Endpoint,
-    process::{Comm, Owner, OwnerSource},
     session::Attach,
     state::TcpState,
     survey::{
@@ -30,15 +30,21 @@ use crate::{
     tracker::Output,
 };
 
-/// A survey under way.
+/// A survey under way. It keeps a few bytes of a row where the table has the rest: a host may have millions of sockets.
 #[derive(Debug)]
 pub(super) struct Survey {
     begin: Timestamp,
-    /// Each with when it had been read.
-    rows: Vec<(Timestamp, SocketRow)>,
-    holders: FxHashMap<u32, Vec<Holder>>,
-    /// How many of them.
-    held: usize,
+    /// How many rows there were.
+    taken: usize,
+    /// Sockets that are in the table.
+    listed: Vec<Listed>,
+    /// Rows that contradict the table, each with when it had been read. Events that are still on their way decide.
+    doubtful: Vec<(Timestamp, SocketRow)>,
+    sockets: FxHashMap<NonZeroU64, Sample>,
+    listeners: Vec<SocketRow>,
+    half_open: Vec<(NonZeroU64, Live)>,
+    time_waits: Vec<Waiting>,
+    holders: Vec<Holder>,
     /// There were more rows than room.
     truncated: bool,
     requests: Vec<RequestRow>,
@@ -62,7 +68,8 @@ pub(super) struct Sample {
 #[derive(Debug, Default)]
 pub(super) struct Samples {
     sockets: FxHashMap<NonZeroU64, Sample>,
-    holders: FxHashMap<u32, Vec<Holder>>,
+    /// Of those sockets, sorted by inode.
+    holders: Vec<Holder>,
     /// Whether holders were looked up at all.
     looked: bool,
     /// Whether all of them were seen.
@@ -85,9 +92,14 @@ impl Survey {
     pub(super) fn new(begin: &SurveyBegin) -> Self {
         Self {
             begin: begin.time,
-            rows: Vec::new(),
-            holders: FxHashMap::default(),
-            held: 0,
+            taken: 0,
+            listed: Vec::new(),
+            doubtful: Vec::new(),
+            sockets: FxHashMap::default(),
+            listeners: Vec::new(),
+            half_open: Vec::new(),
+            time_waits: Vec::new(),
+            holders: Vec::new(),
             truncated: false,
             requests: Vec::new(),
             processes: FxHashMap::default(),
@@ -113,8 +125,8 @@ impl Samples {
 
     /// Who holds a socket's file; `None` where nobody has looked.
     pub(super) fn holders(&self, sample: &Sample) -> Option<&[Holder]> {
-        let holders = sample.inode.and_then(|inode| self.holders.get(&inode));
-        self.looked.then(|| holders.map(Vec::as_slice).unwrap_or_default())
+        let holders = sample.inode.map(|inode| holders_of(&self.holders, inode));
+        self.looked.then(|| holders.unwrap_or_default())
     }
 
     /// The connection between these ends that only a survey has shown.
@@ -124,26 +136,65 @@ impl Samples {
 }
 
 impl Tracker {
-    pub(super) fn survey_rows(&mut self, time: Timestamp, rows: &[SocketRow]) {
-        if let Some(survey) = &mut self.survey {
-            // Bounded like the table; requests and time-wait sockets are not kept in that.
-            let room = self.settings.max_survey_rows().saturating_sub(survey.rows.len());
-            survey.truncated |= rows.len() > room;
-            self.samples.gauge.drops(rows.len().saturating_sub(room));
-            survey.rows.extend(rows.iter().take(room).map(|row| (time, row.clone())));
-            self.samples.gauge.holds(survey.rows.len());
+    pub(super) fn survey_rows(&mut self, time: Timestamp, rows: &[SocketRow], output: &mut Output) {
+        let Some(mut survey) = self.survey.take() else { return };
+        // Bounded like the table; requests and time-wait sockets are not kept in that.
+        let room = self.settings.max_survey_rows().saturating_sub(survey.taken);
+        survey.taken += rows.len().min(room);
+        survey.truncated |= rows.len() > room;
+        self.samples.gauge.drops(rows.len().saturating_sub(room));
+        self.samples.gauge.holds(survey.taken);
+        for row in rows.iter().take(room) {
+            self.survey_row(row, time, &mut survey, output);
+        }
+        self.survey = Some(survey);
+    }
+
+    /// Takes one row. What is new goes into the table at once: an event that comes behind it, also one that happened
+    /// before, moves it on as if it had been there.
+    fn survey_row(&mut self, row: &SocketRow, read: Timestamp, survey: &mut Survey, output: &mut Output) {
+        if is_time_wait(row) {
+            survey.time_waits.push(Waiting::from(row));
+            return;
+        }
+        match row.state {
+            TcpState::NewSynReceived => {
+                let SocketRow { netns, local, peer, family, .. } = *row;
+                survey.half_open.push((row.cookie, Live { netns: Some(netns), local, peer, family }));
+                return;
+            }
+            TcpState::Close => return,
+            TcpState::Listen => survey.listeners.push(row.clone()),
+            _ => {}
+        }
+        if matches!(row.state, TcpState::CloseWait | TcpState::Listen) {
+            let SocketRow { receive_queue, inode, .. } = *row;
+            let kind = CloseWaitKind::of(row);
+            survey.sockets.insert(row.cookie, Sample { receive_queue, inode, kind });
+        }
+        // With the perf tracepoint a connection has no cookie: see `survey_end`.
+        let known = self.table.get(Key::Cookie(row.cookie));
+        let behind = known.is_some_and(|known| known.state != row.state && known.last < survey.begin);
+        if behind || self.session.attach == Attach::Tracepoint {
+            survey.doubtful.push((read, row.clone()));
+        } else {
+            self.merge(row, read, survey);
+            // What the filters turn away must not take the room of what they want until the end.
+            if !self.filters.is_empty()
+                && let Some(listed) = survey.listed.pop_if(|listed| listed.found)
+            {
+                self.admit(listed.key(), output);
+                survey.listed.extend(Some(listed).filter(|listed| self.table.contains_key(listed.key())));
+            }
         }
     }
 
     pub(super) fn survey_holders(&mut self, holders: &[Holder]) {
         if let Some(survey) = &mut self.survey {
             // As many as the sockets may be: of more, no report lists the holders.
-            let room = self.settings.max_survey_rows().saturating_sub(survey.held);
-            survey.held += holders.len().min(room);
+            let room = self.settings.max_survey_rows().saturating_sub(survey.holders.len());
             self.samples.gauge.drops(holders.len().saturating_sub(room));
-            for holder in holders.iter().take(room) {
-                survey.holders.entry(holder.inode).or_default().push(*holder);
-            }
+            survey.holders.extend(holders.iter().take(room));
         }
     }
 
@@ -171,21 +222,16 @@ impl Tracker {
         let whole = TABLE_STATES.iter().all(|state| end.states.contains(&state.number()));
         let listed = |state: TcpState| end.states.contains(&state.number());
         if listed(TcpState::TimeWait) {
-            self.time_waits.listed(survey.rows.iter().map(|(_, row)| row));
+            self.time_waits.listed(&survey.time_waits);
         }
         if listed(TcpState::Listen) {
-            let listening = survey.rows.iter().filter(|(_, row)| row.state == TcpState::Listen);
-            self.samples.listeners = listening.map(|(_, row)| row.clone()).collect();
-        }
-        if end.holders {
-            self.samples.holders = std::mem::take(&mut survey.holders);
-            self.samples.looked = true;
-            self.samples.complete = end.holders_complete;
+            self.samples.listeners = std::mem::take(&mut survey.listeners);
         }
         if listed(TcpState::CloseWait) {
             self.samples.sockets.clear();
             self.samples.problems.clone_from(&end.problems);
         }
+        self.samples.sockets.extend(std::mem::take(&mut survey.sockets));
         self.samples.ends.clear();
         if self.session.attach == Attach::Tracepoint {
             for known in self.table.values() {
@@ -195,27 +241,61 @@ impl Tracker {
                 known.and_modify(|key| *key = None).or_insert(Some(key));
             }
         }
-        // Listeners first, so that connections find theirs.
-        let (rows, survey) = (std::mem::take(&mut survey.rows), survey);
-        let (listening, others): (Vec<_>, Vec<_>) =
-            rows.iter().filter(|(_, row)| is_socket(row)).partition(|(_, row)| row.state == TcpState::Listen);
-        for (time, row) in listening.into_iter().chain(others) {
-            self.merge(row, *time, &survey, end, output);
+        for (time, row) in std::mem::take(&mut survey.doubtful) {
+            self.merge(&row, time, &mut survey);
         }
+        self.settle_listed(&mut survey, end, whole, output);
         // Where there are more sockets than room, no later survey can tell more.
-        let certain = whole && (survey.truncated || self.bury_unlisted(&rows, &survey, end));
+        let certain = whole && (survey.truncated || self.bury_unlisted(&survey, end));
         self.balance.surveyed(certain);
         if certain {
             self.modes.surveyed();
         }
         if listed(TcpState::NewSynReceived) {
-            self.requests_listed(&rows, &survey, &end.namespaces);
+            self.requests_listed(&survey, &end.namespaces);
         }
     }
 
-    fn requests_listed(&mut self, rows: &[(Timestamp, SocketRow)], survey: &Survey, namespaces: &[u32]) {
+    /// Finds listeners and owners for the sockets of the table that were listed.
+    fn settle_listed(&mut self, survey: &mut Survey, end: &SurveyEnd, whole: bool, output: &mut Output) {
+        // As they come from the kernel they are sorted already. Those of one socket stay in their order.
+        if !survey.holders.is_sorted_by_key(|holder| holder.inode) {
+            survey.holders.sort_by_key(|holder| holder.inode);
+        }
+        let index = index(&survey.holders);
+        // Listeners first, so that connections find theirs.
+        for listens in [true, false] {
+            for listed in survey.listed.iter().filter(|listed| listed.listens == listens) {
+                let key = listed.key();
+                let Some(connection) = self.table.get_mut(key) else { continue };
+                connection.listed = whole && !survey.truncated;
+                if listed.found {
+                    find_parent(&mut self.listeners, key, connection, listed.inode.is_some());
+                }
+                let holders = listed.inode.filter(|_| end.holders).and_then(|inode| index.get(&inode.get()));
+                let holders = holders.map(|from| first_of(survey.holders.get(*from as usize..)));
+                if let Some(owner) = choose(holders.unwrap_or_default(), &survey.processes, connection) {
+                    hold(&mut self.listeners, key, connection, owner);
+                    self.people.meet(owner.process);
+                }
+                if !connection.accepted {
+                    self.admit(key, output);
+                }
+            }
+        }
+        if end.holders {
+            let sockets = &self.samples.sockets;
+            let inodes: FxHashSet<u32> = sockets.values().filter_map(|sample| sample.inode).collect();
+            let holders = survey.holders.iter().filter(|holder| inodes.contains(&holder.inode));
+            self.samples.holders = holders.copied().collect();
+            self.samples.looked = true;
+            self.samples.complete = end.holders_complete;
+        }
+    }
+
+    fn requests_listed(&mut self, survey: &Survey, namespaces: &[u32]) {
         self.samples.requests = true;
-        for request in self.requests.listed(rows.iter().map(|(_, row)| row), namespaces) {
+        for request in self.requests.listed(&survey.half_open, namespaces) {
             if let Some(listener) = self.listener_of(&request) {
                 self.tally.requested(listener, request.peer.address);
             }
@@ -245,19 +325,7 @@ impl Tracker {
     }
 
     /// Merges one socket.
-    fn merge(
-        &mut self,
-        row: &SocketRow,
-        read: Timestamp,
-        survey: &Survey,
-        end: &SurveyEnd,
-        output: &mut Output,
-    ) {
-        if matches!(row.state, TcpState::CloseWait | TcpState::Listen) {
-            let SocketRow { receive_queue, inode, .. } = *row;
-            let kind = CloseWaitKind::of(row);
-            self.samples.sockets.insert(row.cookie, Sample { receive_queue, inode, kind });
-        }
+    fn merge(&mut self, row: &SocketRow, read: Timestamp, survey: &mut Survey) {
         let key = Key::Cookie(row.cookie);
         if survey.closed.contains(&key) {
             return;
@@ -271,6 +339,7 @@ impl Tracker {
         let age = survey::age(row);
         let closed = self.settings.closed;
         let room = self.table.len() < self.settings.max_connections;
+        let mut found = false;
         match self.table.get_mut(key) {
             Some(known) if known.last < survey.begin && known.state != row.state => {
                 known.repair(row, age, read);
@@ -280,53 +349,20 @@ impl Tracker {
             }
             Some(known) => known.learn_age(row.state, age, read),
             None if room => {
-                let mut found = Connection::found(row, age, read);
-                found.life = closed.then(|| Box::new(Life::found(row.state)));
-                self.table.add(key, found);
+                let mut new = Connection::found(row, age, read);
+                new.life = closed.then(|| Box::new(Life::found(row.state)));
+                self.table.add(key, new);
                 if self.session.attach == Attach::Tracepoint {
                     self.samples.ends.insert((row.local, row.peer), key);
                 }
-                self.find_parent(key, row);
+                found = true;
             }
             None => {
                 self.table.gauge.drops(1);
                 return;
             }
         }
-        if end.holders {
-            self.hold(key, row, survey);
-        }
-        self.admit(key, output);
-    }
-
-    /// A socket that was found, not born in sight: a listener is entered, a connection may have come in on one.
-    fn find_parent(&mut self, key: Key, row: &SocketRow) {
-        let Some(connection) = self.table.get_mut(key) else { return };
-        if row.state == TcpState::Listen {
-            self.listeners.insert(key, connection);
-        } else if row.inode.is_none()
-            && matches!(row.state, TcpState::Established | TcpState::CloseWait)
-            && let Some(parent) = self.listeners.find(Some(row.netns), row.local, row.family)
-        {
-            // No file and not closed: it waits to be accepted.
-            connection.came_in_on(parent);
-        } else if let Some(parent) = self.listeners.find(Some(row.netns), row.local, row.family) {
-            connection.listener = Some(parent.local);
-        }
-    }
-
-    /// Puts a socket down to one of its holders.
-    fn hold(&mut self, key: Key, row: &SocketRow, survey: &Survey) {
-        let Some(inode) = row.inode else { return };
-        let holders = self.samples.holders.get(&inode).map(Vec::as_slice).unwrap_or_default();
-        let Some(connection) = self.table.get_mut(key) else { return };
-        let Some(owner) = choose(holders, &survey.processes, connection) else { return };
-        connection.held_by(owner);
-        if row.state == TcpState::Listen {
-            self.listeners.remove(key, connection);
-            self.listeners.insert(key, connection);
-        }
-        self.people.meet(owner.process);
+        survey.listed.push(Listed::new(key, row, found));
     }
 
     /// Judges a connection that no event has brought up for judgement.
@@ -354,23 +390,26 @@ impl Tracker {
     /// Takes out of the table what two whole surveys in a row have not listed. Once is not enough: the kernel makes its
     /// list in steps, between which a place in it may shift (`inet_diag_dump_icsk`, `net/ipv4/inet_diag.c`). Returns whether
     /// nothing awaits a second look.
-    fn bury_unlisted(&mut self, rows: &[(Timestamp, SocketRow)], survey: &Survey, end: &SurveyEnd) -> bool {
-        let (sockets, others): (Vec<_>, Vec<_>) =
-            rows.iter().map(|(_, row)| row).partition(|row| is_socket(row));
-        let listed: FxHashSet<_> = sockets.into_iter().map(|row| row.cookie).collect();
+    fn bury_unlisted(&mut self, survey: &Survey, end: &SurveyEnd) -> bool {
         // A time-wait socket has the cookie of the socket that it has taken the place of.
-        let replaced: FxHashSet<_> =
-            others.into_iter().filter(|row| is_time_wait(row)).map(|row| row.cookie).collect();
-        let before = std::mem::take(&mut self.samples.unlisted);
-        let unlisted = self.table.values().filter(|connection| {
-            connection.last < survey.begin
+        let replaced: FxHashSet<_> = survey.time_waits.iter().map(|waiting| waiting.cookie).collect();
+        let mut unlisted = Vec::new();
+        for connection in self.table.values_mut() {
+            if !std::mem::take(&mut connection.listed)
+                && connection.last < survey.begin
                 && connection.netns().is_some_and(|netns| end.namespaces.contains(&netns))
-                && connection.cookie.is_some_and(|cookie| !listed.contains(&cookie))
+                && let Some(cookie) = connection.cookie
+            {
+                unlisted.push((connection.key(), cookie));
+            }
+        }
+        // One that is kept under its address is listed under its cookie.
+        unlisted.retain(|(key, cookie)| {
+            matches!(key, Key::Cookie(_)) || !self.table.contains_key(Key::Cookie(*cookie))
         });
-        let (dead, unlisted): (Vec<_>, _) =
-            unlisted.map(|connection| (connection.key(), connection.cookie)).partition(|(key, cookie)| {
-                before.contains(key) || cookie.is_some_and(|cookie| replaced.contains(&cookie))
-            });
+        let before = std::mem::take(&mut self.samples.unlisted);
+        let (dead, unlisted): (Vec<_>, Vec<_>) =
+            unlisted.into_iter().partition(|(key, cookie)| before.contains(key) || replaced.contains(cookie));
         self.samples.unlisted = unlisted.into_iter().map(|(key, _)| key).collect();
         for (key, _) in dead {
             let Some(mut connection) = self.table.remove(key) else { continue };
@@ -399,35 +438,6 @@ const TABLE_STATES: [TcpState; 9] = [
     TcpState::Listen,
     TcpState::Closing,
 ];
-
-/// Whether a row is a full socket that events tell of, and not a request or a time-wait socket.
-fn is_socket(row: &SocketRow) -> bool {
-    row.state != TcpState::NewSynReceived && row.state != TcpState::Close && !is_time_wait(row)
-}
-
-/// The one among a socket's holders that it is put down to: whoever was its owner before if it still holds it, or
-/// whoever has lived longest, who is likelier to have opened it than its children are.
-fn choose(
-    holders: &[Holder],
-    processes: &FxHashMap<u32, ProcessFacts>,
-    connection: &Connection,
-) -> Option<Owner> {
-    let held_by = |pid: u32| holders.iter().any(|holder| holder.pid == pid);
-    if let Some(owner) = connection.owner()
-        && held_by(owner.process.pid)
-        && processes
-            .get(&owner.process.pid)
-            .is_none_or(|process| owner.process.start_ns.is_none() || process.id == owner.process)
-    {
-        let source = if connection.is_provisional() { OwnerSource::Fd } else { owner.source };
-        return Some(Owner { source, ..owner });
-    }
-    let eldest = holders
-        .iter()
-        .filter_map(|holder| processes.get(&holder.pid))
-        .min_by_key(|process| (process.id.start_ns, process.id.pid))?;
-    Some(Owner { process: eldest.id, comm: Comm::from_text(&eldest.comm), source: OwnerSource::Fd })
-}
 
 impl Tracker {
     /// Whether the filters may want a request of these ends. Of its owner nothing is known but the listener's.

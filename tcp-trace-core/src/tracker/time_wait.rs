@@ -48,6 +48,24 @@ pub(super) struct Found {
     pub(super) destinations: BTreeMap<Destination, u64>,
 }
 
+/// A time-wait socket of a survey: what is used of its row.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiting {
+    pub(super) cookie: NonZeroU64,
+    netns: u32,
+    local: IpAddr,
+    peer: Endpoint,
+    /// In FIN_WAIT2.
+    orphan: bool,
+}
+
+impl From<&SocketRow> for Waiting {
+    fn from(row: &SocketRow) -> Self {
+        let SocketRow { cookie, netns, state, local, peer, .. } = *row;
+        Self { cookie, netns, local: local.address, peer, orphan: state == TcpState::FinWait2 }
+    }
+}
+
 impl TimeWaits {
     /// A socket has closed and left a time-wait socket.
     pub(super) fn entered(&mut self, cookie: Option<NonZeroU64>, owner: Option<Owner>, now: Timestamp) {
@@ -70,16 +88,16 @@ impl TimeWaits {
     }
 
     /// A survey has listed all of them.
-    pub(super) fn listed<'a>(&mut self, rows: impl Iterator<Item = &'a SocketRow>) {
+    pub(super) fn listed(&mut self, sockets: &[Waiting]) {
         let mut found = Found::default();
         let (mut owners, mut elders) = (FxHashMap::default(), FxHashMap::default());
-        for row in rows.filter(|row| is_time_wait(row)) {
+        for row in sockets {
             let owner = self.owners.remove(&row.cookie).or_else(|| self.elders.remove(&row.cookie));
             if let Some(owner) = owner {
                 let generation = if owners.len() < OWNERS / 2 { &mut owners } else { &mut elders };
                 generation.insert(row.cookie, owner);
             }
-            if row.state == TcpState::FinWait2 {
+            if row.orphan {
                 found.orphans += 1;
                 continue;
             }
@@ -89,7 +107,7 @@ impl TimeWaits {
             *count += 1;
             // The order of the list is nobody's business: of several names the greatest.
             *comm = (*comm).max(owner.and_then(|owner| owner.comm));
-            *found.destinations.entry((row.netns, row.local.address, row.peer)).or_default() += 1;
+            *found.destinations.entry((row.netns, row.local, row.peer)).or_default() += 1;
         }
         // Those that are not listed any more are gone; those that entered since the list was made come again.
         (self.owners, self.elders, self.eldest) = (owners, elders, Timestamp(u64::MAX));

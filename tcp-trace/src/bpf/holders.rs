@@ -20,6 +20,8 @@ use super::{
 
 /// Bytes of a row as the program writes it: inode, process, descriptor.
 const ROW: usize = 12;
+/// The kernel hands over less at a time (`bpf_seq_read`, `kernel/bpf/bpf_iter.c`).
+const BUFFER: usize = 64 * 1024;
 
 /// Lists the holders of all sockets, of all namespaces that this process sees the processes of.
 #[derive(Debug)]
@@ -85,33 +87,41 @@ impl Holders {
         Ok(unsafe { bpf_fd(command::ITER_CREATE, &mut attr)? }.into())
     }
 
-    /// Every descriptor of every process that is a socket, sorted.
+    /// Every descriptor of every process that is a socket and that `wanted` wants, sorted.
     ///
     /// # Errors
     ///
     /// If the kernel fails to iterate.
-    pub fn read(&self) -> anyhow::Result<Vec<Holder>> {
+    pub fn read(&self, wanted: impl Fn(&Holder) -> bool) -> anyhow::Result<Vec<Holder>> {
         let mut file = self.iterate().context("starting the iterator over descriptors")?;
-        let mut bytes = Vec::with_capacity(64 * 1024);
-        // The kernel asks to come again when it has met very many files that are no sockets in a row.
-        while let Err(error) = file.read_to_end(&mut bytes) {
-            if error.kind() != ErrorKind::WouldBlock {
-                return Err(error).context("reading the iterator over descriptors");
-            }
+        let mut buffer = vec![0; BUFFER];
+        let mut holders = Vec::new();
+        // Of a row that came in two parts.
+        let mut kept = 0;
+        loop {
+            let room = buffer.get_mut(kept..).unwrap_or_default();
+            let length = match file.read(room) {
+                Ok(0) => break,
+                Ok(more) => kept + more,
+                // The kernel asks to come again when it has met very many files that are no sockets in a row.
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                    continue;
+                }
+                Err(error) => return Err(error).context("reading the iterator over descriptors"),
+            };
+            let (rows, rest) = buffer.get(..length).unwrap_or_default().as_chunks::<ROW>();
+            holders.extend(rows.iter().map(row).filter(&wanted));
+            kept = rest.len();
+            buffer.copy_within(length - kept..length, 0);
         }
-        let word = |bytes: [u8; 4]| u32::from_ne_bytes(bytes);
-        let (rows, _) = bytes.as_chunks::<ROW>();
-        let mut holders: Vec<_> = rows
-            .iter()
-            .map(|[a, b, c, d, e, f, g, h, i, j, k, l]| Holder {
-                inode: word([*a, *b, *c, *d]),
-                pid: word([*e, *f, *g, *h]),
-                fd: word([*i, *j, *k, *l]),
-            })
-            .collect();
         // A thread with descriptors of its own may have some in common with its process.
         holders.sort_unstable();
         holders.dedup();
         Ok(holders)
     }
+}
+
+fn row([a, b, c, d, e, f, g, h, i, j, k, l]: &[u8; ROW]) -> Holder {
+    let word = |bytes: [u8; 4]| u32::from_ne_bytes(bytes);
+    Holder { inode: word([*a, *b, *c, *d]), pid: word([*e, *f, *g, *h]), fd: word([*i, *j, *k, *l]) }
 }

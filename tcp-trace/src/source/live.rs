@@ -67,8 +67,8 @@ pub(super) enum Command {
     TakeRows,
     /// Records from elsewhere, to stand in the stream.
     Deliver(Batch),
-    /// The same, behind every transition that has happened by now.
-    DeliverAfter(Vec<Batch>),
+    /// Brings everything into the stream that has happened by now.
+    Settle,
     /// The end.
     Stop,
 }
@@ -123,7 +123,7 @@ pub fn start(options: &bpf::Options, filter: FilterSpec) -> anyhow::Result<Live>
         .name("tcp-trace-drain".into())
         .spawn(move || drain_thread(attached, batch_sender, command_receiver))
         .context("starting the drain thread")?;
-    lookout.order(Order::Survey(Scope::All));
+    lookout.order(Order { scope: Scope::All, last: false });
     Ok(Live { session, batches, lookout, thread: Some(thread) })
 }
 
@@ -184,7 +184,7 @@ impl Live {
     /// Asks for a survey, and for a reading of the kernel's counters behind it, with everything that was counted in
     /// the stream.
     pub fn survey(&self, scope: Scope) {
-        self.lookout.order(Order::Survey(scope));
+        self.lookout.order(Order { scope, last: false });
     }
 
     /// Asks who these processes are.
@@ -194,7 +194,7 @@ impl Live {
 
     /// Detaches, after a last survey; what is still in the buffer follows, then the last counters and the end mark.
     pub fn stop(&self, scope: Scope) {
-        self.lookout.order(Order::Stop(scope));
+        self.lookout.order(Order { scope, last: true });
     }
 
     /// Detaches without waiting for the last survey. Returns whether the drain thread will hear of it.
@@ -255,7 +255,7 @@ impl Drain {
                 Some(Command::ReadCounters) => self.read_counters().await?,
                 Some(Command::TakeRows) => self.take_rows().await?,
                 Some(Command::Deliver(batch)) => self.deliver(batch).await,
-                Some(Command::DeliverAfter(batches)) => self.deliver_after(batches).await,
+                Some(Command::Settle) => self.settle().await,
                 Some(Command::Stop) => {
                     let _ = self.finish().await?;
                     return Ok(());
@@ -345,18 +345,9 @@ impl Drain {
         }
     }
 
-    async fn deliver_after(&mut self, batches: Vec<Batch>) -> Result<(), Gone> {
-        self.settle().await?;
-        for batch in batches {
-            // The ring buffer fills meanwhile.
-            self.drain().await?;
-            self.deliver(batch).await?;
-        }
-        Ok(())
-    }
-
     async fn deliver(&mut self, batch: Batch) -> Result<(), Gone> {
-        self.send().await?;
+        // The ring buffer fills while many are delivered.
+        self.drain().await?;
         self.batches.send(batch).await.map_err(|_receiver_dropped| Gone)
     }
 

@@ -8,8 +8,8 @@ use anyhow::Context as _;
 use tcp_trace_core::process::ProcessId;
 use tokio::sync::mpsc;
 
-use super::live::Command;
-use crate::survey::{Containers, Scope, Surveyor};
+use super::{Batch, live::Command};
+use crate::survey::{Containers, Outlet, Scope, Surveyor};
 
 /// Orders that wait for the surveyor; an order that finds no room is covered by those that wait.
 const ORDERS: usize = 4;
@@ -24,13 +24,36 @@ pub(super) struct Lookout {
     commands: mpsc::Sender<Command>,
 }
 
-/// What the surveyor is to do. Of several that wait the greatest covers the others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Order {
-    /// A survey, and a reading of the counters behind it.
-    Survey(Scope),
-    /// The last survey, and the end.
-    Stop(Scope),
+/// What the surveyor is to do: a survey, and a reading of the counters behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Order {
+    pub(super) scope: Scope,
+    /// It is the last survey, and the end follows.
+    pub(super) last: bool,
+}
+
+/// Orders that one survey serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Orders {
+    scope: Option<Scope>,
+    /// What is asked for at the end.
+    last: Option<Scope>,
+}
+
+impl Orders {
+    fn add(&mut self, Order { scope, last }: Order) {
+        self.scope = self.scope.max(Some(scope));
+        if last {
+            self.last = self.last.max(Some(scope));
+        }
+    }
+
+    /// Those that wait.
+    fn add_waiting(&mut self, orders: &mut mpsc::Receiver<Order>) {
+        while let Ok(order) = orders.try_recv() {
+            self.add(order);
+        }
+    }
 }
 
 impl Lookout {
@@ -48,7 +71,7 @@ impl Lookout {
     /// Gives an order.
     pub(super) fn order(&self, order: Order) {
         // One place stays free for the end.
-        if matches!(order, Order::Stop(_)) || self.orders.capacity() > 1 {
+        if order.last || self.orders.capacity() > 1 {
             let _ = self.orders.try_send(order);
         }
     }
@@ -71,31 +94,49 @@ pub(super) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow:
     thread.map(drop).with_context(|| format!("starting the thread {name}"))
 }
 
+/// The thread that drains, as a survey sees it.
+struct Drain<'a>(&'a mpsc::Sender<Command>);
+
+impl Outlet for Drain<'_> {
+    fn deliver(&self, batch: Batch) -> bool {
+        self.0.blocking_send(Command::Deliver(batch)).is_ok()
+    }
+
+    fn settle(&self) -> bool {
+        self.0.blocking_send(Command::Settle).is_ok()
+    }
+}
+
 /// Until there is an end, or nobody is left to listen.
 fn survey(mut surveyor: Surveyor, mut orders: mpsc::Receiver<Order>, commands: &mpsc::Sender<Command>) {
-    while let Some(mut order) = orders.blocking_recv() {
-        while let Ok(another) = orders.try_recv() {
-            order = order.max(another);
+    let drain = Drain(commands);
+    let mut waiting = Orders::default();
+    loop {
+        if waiting.scope.is_none() {
+            let Some(order) = orders.blocking_recv() else { return };
+            waiting.add(order);
         }
-        let (scope, last) = match order {
-            Order::Survey(scope) => (scope, false),
-            Order::Stop(scope) => (scope, true),
-        };
-        let send = |command| commands.blocking_send(command).is_ok();
-        // Only what two surveys of everything have missed is believed to be gone.
-        if last && scope == Scope::All {
+        waiting.add_waiting(&mut orders);
+        let Orders { scope: Some(scope), last: end } = std::mem::take(&mut waiting) else { continue };
+        if scope > Scope::Requests {
+            surveyor.prepare();
+        }
+        let mut survey = |is_last: &mut dyn FnMut() -> bool| {
             let (mark, begin) = Surveyor::begin(scope);
-            let looked = |surveyor: &mut Surveyor| surveyor.look(scope, begin, false);
-            if !send(Command::Deliver(mark)) || !send(Command::DeliverAfter(looked(&mut surveyor))) {
-                return;
-            }
+            drain.deliver(mark).then(|| surveyor.look(scope, begin, is_last, &drain)).flatten()
+        };
+        // Only what two surveys of everything have missed is believed to be gone.
+        if end == Some(Scope::All) && survey(&mut || false).is_none() {
+            return;
         }
-        let (mark, begin) = Surveyor::begin(scope);
+        // The end of a short run may be ordered when the first survey has not looked yet at what a report needs.
+        let last = survey(&mut || {
+            waiting.add_waiting(&mut orders);
+            end.is_some() || waiting.last.is_some_and(|wanted| wanted < Scope::All && wanted <= scope)
+        });
+        let Some(last) = last else { return };
         let followed = if last { Command::Stop } else { Command::ReadCounters };
-        let done = send(Command::Deliver(mark))
-            && send(Command::DeliverAfter(surveyor.look(scope, begin, last)))
-            && send(followed);
-        if last || !done {
+        if commands.blocking_send(followed).is_err() || last {
             return;
         }
     }

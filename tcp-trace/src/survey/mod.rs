@@ -4,14 +4,18 @@
 //! What is found becomes records of `tcp_trace_core::survey`, whoever asks for it.
 
 pub mod containers;
+mod found;
 pub mod holders;
 pub mod namespaces;
 pub mod netstat;
 mod proc;
 pub mod processes;
+mod scope;
 pub mod sock_diag;
 mod surveyor;
 mod users;
 
 pub use containers::Containers;
-pub use surveyor::{Scope, Surveyor};
+pub(crate) use found::Outlet;
+pub use scope::Scope;
+pub use surveyor::Surveyor;

@@ -1,25 +1,24 @@
 //! One survey: looks at the namespaces, the kernel programs' map of requests, and the holders, and says what it found
 //! as records.
 
-use std::{collections::BTreeSet, fs::File, os::fd::AsRawFd as _, path::Path};
+use std::{collections::BTreeSet, fs::File, os::fd::AsRawFd as _, path::Path, thread};
 
 use rustc_hash::FxHashSet;
 use tcp_trace_core::{
     record::kind,
-    state::TcpState,
     survey::{
-        Facts, Holder, NamespaceFacts, ProcessFacts, RequestRow, SocketRow, SurveyBegin, SurveyEnd,
-        encode_holders, encode_requests, encode_sockets, scope,
+        Facts, Holder, ProcessFacts, RequestRow, SurveyBegin, SurveyEnd, encode_holders, encode_requests,
     },
     time::Timestamp,
 };
 
 use super::{
     containers::Containers,
+    found::{BATCH_BYTES, Found, Outlet},
     holders,
-    namespaces::{self, Namespace, Namespaces},
+    namespaces::{self, Namespaces},
     netstat, processes,
-    sock_diag::{self, Dump, States},
+    scope::Scope,
 };
 use crate::{bpf, host, source::Batch};
 
@@ -27,21 +26,8 @@ use crate::{bpf, host, source::Batch};
 const ROWS: usize = 4096;
 /// Processes of one record: some hundred bytes each, at most 8 KiB.
 const PROCESSES: usize = 256;
-/// A batch is full when it is this long.
-const BATCH_BYTES: usize = 1 << 20;
 /// Problems told of per survey.
 const PROBLEMS: usize = 16;
-
-/// What a survey is for; each looks at more than the one before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Scope {
-    /// Half-open requests, and only if there are any.
-    Requests,
-    /// What a report needs.
-    Report,
-    /// Everything: at the start, and after a loss.
-    All,
-}
 
 /// Whoever looks, with what it has found out before.
 #[expect(missing_debug_implementations, reason = "the maps have none")]
@@ -61,18 +47,8 @@ pub struct Surveyor {
     containers: Containers,
     /// Requests of the map that were not listed by the last survey.
     unlisted: FxHashSet<u64>,
-}
-
-/// What was found, before it becomes records.
-#[derive(Default)]
-struct Found {
-    rows: Vec<SocketRow>,
-    /// After which of them the clock was read.
-    read: Vec<(usize, Timestamp)>,
-    namespaces: Vec<NamespaceFacts>,
-    /// Those that were listed whole.
-    complete: Vec<u32>,
-    problems: Vec<String>,
+    /// Found for the next survey.
+    ready: Option<Namespaces>,
 }
 
 /// Who holds the sockets.
@@ -80,27 +56,6 @@ struct Held {
     holders: Vec<Holder>,
     /// Every process could be looked at.
     complete: bool,
-}
-
-impl Scope {
-    fn name(self) -> &'static str {
-        match self {
-            Self::All => scope::ALL,
-            Self::Report => scope::REPORT,
-            Self::Requests => scope::REQUESTS,
-        }
-    }
-
-    fn states(self) -> States {
-        const REQUESTS: TcpState = TcpState::NewSynReceived;
-        match self {
-            Self::All => States::ALL,
-            Self::Report => {
-                States::of(&[TcpState::Listen, REQUESTS, TcpState::CloseWait, TcpState::TimeWait])
-            }
-            Self::Requests => States::of(&[REQUESTS]),
-        }
-    }
 }
 
 impl Surveyor {
@@ -118,6 +73,7 @@ impl Surveyor {
             everyone: host::sees_all_processes(),
             containers,
             unlisted: FxHashSet::default(),
+            ready: None,
         }
     }
 
@@ -142,65 +98,57 @@ impl Surveyor {
         (batch, time)
     }
 
-    /// Looks. The records are to be sent after every transition up to now.
-    #[must_use]
-    pub fn look(&mut self, scope: Scope, begin: Timestamp, last: bool) -> Vec<Batch> {
+    /// Finds out where there is something to look at, for the next look.
+    pub fn prepare(&mut self) {
+        self.ready = Some(self.namespaces());
+    }
+
+    /// Looks, and delivers what it finds. Whether this is the last survey is asked for before it looks at what a report
+    /// needs, and returned; `None` if nobody wants it any more.
+    pub(crate) fn look(
+        &mut self,
+        scope: Scope,
+        begin: Timestamp,
+        mut is_last: impl FnMut() -> bool,
+        outlet: &dyn Outlet,
+    ) -> Option<bool> {
         let before = self.pending();
-        let mut found = Found::default();
+        let mut last = false;
+        let mut found = Found::new(Some(outlet), &before);
         // Unless nothing is half-open, and nothing else is asked for.
-        let states = if scope != Scope::Requests || !before.is_empty() || self.requests.is_none() {
-            self.dump(scope, &mut found);
-            scope.states().numbers()
+        let idle = scope == Scope::Requests && before.is_empty() && self.requests.is_some();
+        let namespaces = self.ready.take();
+        let early = if idle {
+            last = is_last();
+            None
         } else {
-            Vec::new()
+            self.visit(scope, namespaces, &mut found, || last = is_last())
         };
-        let mut dead = self.dead(&before, &found.rows, begin);
+        let mut dead = self.dead(&before, &found.listed, begin);
         if last && !self.unlisted.is_empty() {
             // There is no later survey to confirm by that a request is gone.
-            let mut again = Found::default();
-            self.dump(Scope::Requests, &mut again);
-            dead.extend(self.dead(&before, &again.rows, begin));
+            let mut again = Found::new(None, &before);
+            self.visit(Scope::Requests, None, &mut again, || {});
+            dead.extend(self.dead(&before, &again.listed, begin));
         }
-        let (held, facts) = match scope {
-            Scope::Requests => (None, Facts::default()),
-            Scope::All | Scope::Report => {
-                let (held, facts) = self.people(&mut found, begin);
-                (Some(held), facts)
-            }
-        };
+        let time = host::monotonic();
+        // It takes two grace periods; owners are looked for meanwhile.
+        let mut wanted = outlet.settle();
+        let held = (scope > Scope::Requests).then(|| self.hold(&mut found, early));
+        let facts = held.as_ref().map(|held| self.facts(held, &found, begin)).unwrap_or_default();
         found.problems.truncate(PROBLEMS);
         let end = SurveyEnd {
-            time: host::monotonic(),
-            states,
+            time,
+            states: if idle { Vec::new() } else { scope.states().numbers() },
             namespaces: found.complete,
             holders: held.is_some(),
             holders_complete: held.as_ref().is_some_and(|held| held.complete),
             problems: found.problems,
         };
-        let mut batches = Batches::default();
-        let mut start = 0;
-        for (end, time) in found.read {
-            for rows in found.rows.get(start..end).unwrap_or_default().chunks(ROWS) {
-                batches.next().push(kind::SOCKETS, &encode_sockets(time, rows));
-            }
-            start = end;
+        for batch in concluding(&dead, Facts { namespaces: found.namespaces, ..facts }, &end) {
+            wanted = wanted && outlet.deliver(batch);
         }
-        for holders in held.iter().flat_map(|held| held.holders.chunks(ROWS)) {
-            batches.next().push(kind::HOLDERS, &encode_holders(holders));
-        }
-        for requests in dead.chunks(ROWS) {
-            batches.next().push(kind::REQUESTS, &encode_requests(requests));
-        }
-        for processes in facts.processes.chunks(PROCESSES) {
-            let facts = Facts { processes: processes.to_vec(), ..Facts::default() };
-            push_json(batches.next(), kind::FACTS, &facts);
-        }
-        let facts = Facts { namespaces: found.namespaces, processes: Vec::new(), ..facts };
-        if facts != Facts::default() {
-            push_json(batches.next(), kind::FACTS, &facts);
-        }
-        push_json(batches.next(), kind::SURVEY_END, &end);
-        batches.0
+        wanted.then_some(last)
     }
 
     /// Facts of single processes, as a record of their own; empty if all of them have gone.
@@ -229,12 +177,11 @@ impl Surveyor {
 
     /// Requests that were in the map before the kernel's list was made, are there still, and were not listed, twice.
     /// Once is not enough: the kernel makes its list in steps, between which a place in it may shift.
-    fn dead(&mut self, before: &[RequestRow], listed: &[SocketRow], begin: Timestamp) -> Vec<RequestRow> {
+    fn dead(&mut self, before: &[RequestRow], listed: &FxHashSet<u64>, begin: Timestamp) -> Vec<RequestRow> {
         let Some(requests) = &self.requests else { return Vec::new() };
         if before.is_empty() {
             return Vec::new();
         }
-        let listed: FxHashSet<u64> = listed.iter().map(|row| row.cookie.get()).collect();
         let still: FxHashSet<u64> = self.pending().iter().map(|row| row.cookie.get()).collect();
         let mut unlisted = FxHashSet::default();
         let mut dead = Vec::new();
@@ -253,25 +200,45 @@ impl Surveyor {
         dead
     }
 
-    /// The sockets of every namespace.
-    fn dump(&mut self, scope: Scope, found: &mut Found) {
-        let Namespaces { all, problems } = self.namespaces();
+    /// The sockets of every namespace. `halfway` is before what a report needs. Returns who held any sockets meanwhile,
+    /// where that is known.
+    fn visit(
+        &mut self,
+        scope: Scope,
+        namespaces: Option<Namespaces>,
+        found: &mut Found<'_>,
+        halfway: impl FnOnce(),
+    ) -> Option<Vec<Holder>> {
+        let Namespaces { all, problems } = namespaces.unwrap_or_else(|| self.namespaces());
         found.problems.extend(problems);
-        let mut visit = |namespace: &Namespace| {
-            let request =
-                Dump { states: scope.states(), info: scope != Scope::Requests, netns: namespace.inum };
-            match sock_diag::dump(&request, &mut found.rows) {
-                Ok(true) => found.complete.push(namespace.inum),
-                Ok(false) => {}
-                Err(error) => found.problems.push(format!("namespace {}: {error}", namespace.inum)),
+        let holders = self.holders.as_ref().filter(|_| scope == Scope::All);
+        // The two take about as long where every socket is asked for, and need not wait for each other.
+        let early = thread::scope(|threads| {
+            let early = holders.and_then(|holders| {
+                let read = || holders.read(|_| true);
+                thread::Builder::new().name("holders".to_owned()).spawn_scoped(threads, read).ok()
+            });
+            if let Some(first) = scope.first() {
+                found.dump(first, &all, false);
             }
-            found.read.push((found.rows.len(), host::monotonic()));
-            found.namespaces.push(netstat::facts(namespace));
-        };
-        match namespaces::for_each(&all, &mut visit) {
-            Ok(problems) => found.problems.extend(problems),
-            Err(error) => found.problems.push(error.to_string()),
+            halfway();
+            found.dump(scope.then(), &all, true);
+            early.and_then(|early| early.join().ok()).and_then(Result::ok)
+        });
+        found.flush();
+        early
+    }
+
+    /// Looks for the holders of the sockets that were found, and delivers them.
+    fn hold(&self, found: &mut Found<'_>, early: Option<Vec<Holder>>) -> Held {
+        found.inodes.sort_unstable();
+        found.inodes.dedup();
+        let held = self.find_holders(&found.inodes, early, &mut found.problems);
+        for holders in held.holders.chunks(ROWS) {
+            found.push(kind::HOLDERS, &encode_holders(holders));
         }
+        found.flush();
+        held
     }
 
     fn namespaces(&mut self) -> Namespaces {
@@ -286,10 +253,8 @@ impl Surveyor {
         }
     }
 
-    /// Who holds the sockets, and who those are.
-    fn people(&mut self, found: &mut Found, begin: Timestamp) -> (Held, Facts) {
-        let wanted: FxHashSet<u32> = found.rows.iter().filter_map(|row| row.inode).collect();
-        let held = self.find_holders(&wanted, &mut found.problems);
+    /// Who the holders are, and what the cgroups.
+    fn facts(&mut self, held: &Held, found: &Found<'_>, begin: Timestamp) -> Facts {
         let pids: BTreeSet<u32> = held.holders.iter().map(|holder| holder.pid).collect();
         let anchor = host::clock_anchor();
         let mut facts = Facts::default();
@@ -300,33 +265,58 @@ impl Surveyor {
             };
             facts.processes.extend(processes::facts(pid, &mut self.containers).filter(old));
         }
-        let cgroups: BTreeSet<u64> = found.rows.iter().filter_map(|row| row.cgroup_id).collect();
-        for id in cgroups {
-            if let Some((path, container)) = self.containers.of_cgroup_id(id) {
-                facts.cgroups.push((id, path, container));
+        for id in &found.cgroups {
+            if let Some((path, container)) = self.containers.of_cgroup_id(*id) {
+                facts.cgroups.push((*id, path, container));
             }
         }
-        (held, facts)
+        facts
     }
 
-    fn find_holders(&self, wanted: &FxHashSet<u32>, problems: &mut Vec<String>) -> Held {
+    /// The holders of the sockets with these numbers. `early`: all that there were while the sockets were listed.
+    fn find_holders(&self, wanted: &[u32], early: Option<Vec<Holder>>, problems: &mut Vec<String>) -> Held {
         if wanted.is_empty() {
             return Held { holders: Vec::new(), complete: true };
         }
+        if let Some(mut all) = early {
+            all.retain(|holder| wanted.binary_search(&holder.inode).is_ok());
+            // One that got its file, or another holder, between the two looks has to be looked for again before it is
+            // said that nobody holds it.
+            let has_holder = |inode: &u32| all.binary_search_by_key(inode, |holder| holder.inode).is_ok();
+            if wanted.iter().all(has_holder) {
+                return Held { holders: all, complete: self.everyone };
+            }
+        }
         if let Some(holders) = &self.holders {
-            match holders.read() {
-                Ok(mut all) => {
-                    all.retain(|holder| wanted.contains(&holder.inode));
-                    return Held { holders: all, complete: self.everyone };
-                }
+            match holders.read(|holder| wanted.binary_search(&holder.inode).is_ok()) {
+                Ok(all) => return Held { holders: all, complete: self.everyone },
                 Err(error) => log::info!("looking at /proc for holders instead: {error:#}"),
             }
         }
-        let (holders, found) = holders::scan(Some(wanted));
+        let wanted: FxHashSet<u32> = wanted.iter().copied().collect();
+        let (holders, found) = holders::scan(Some(&wanted));
         let complete = self.everyone && found.is_empty();
         problems.extend(found);
         Held { holders, complete }
     }
+}
+
+/// The records that conclude a survey.
+fn concluding(dead: &[RequestRow], facts: Facts, end: &SurveyEnd) -> Vec<Batch> {
+    let mut batches = Batches::default();
+    for requests in dead.chunks(ROWS) {
+        batches.next().push(kind::REQUESTS, &encode_requests(requests));
+    }
+    for processes in facts.processes.chunks(PROCESSES) {
+        let facts = Facts { processes: processes.to_vec(), ..Facts::default() };
+        push_json(batches.next(), kind::FACTS, &facts);
+    }
+    let facts = Facts { processes: Vec::new(), ..facts };
+    if facts != Facts::default() {
+        push_json(batches.next(), kind::FACTS, &facts);
+    }
+    push_json(batches.next(), kind::SURVEY_END, end);
+    batches.0
 }
 
 /// What a survey comes to, in pieces: a recording is read block by block, and a host can have a million sockets.

@@ -275,3 +275,51 @@ fn up_to_6_12_a_survey_may_find_a_fast_open_child_before_its_cookie_is_told() {
         process 100/server: 3 live 2 SYN_RECV>EST=1 CLOSE>LISTEN=1 LISTEN>SYN_RECV=1",
     );
 }
+
+#[test]
+fn events_that_are_on_their_way_come_behind_the_rows_that_they_explain() {
+    check(
+        "
+        +0ms CLOSE>SYN_SENT ck=2 sk=a 10.0.0.1:0>10.0.0.9:80    ns=1 task=100:client
+        +1ms SYN_SENT>EST   ck=2 sk=a 10.0.0.1:4000>10.0.0.9:80 ns=1
+        survey +10ms
+        read +14ms
+        row CLOSE_WAIT  ck=2 ns=1 inode=12 rq=1 10.0.0.1:4000>10.0.0.9:80
+        row ESTABLISHED ck=3 ns=1 inode=13 10.0.0.1:4001>10.0.0.9:80
+        row ESTABLISHED ck=4 ns=1 inode=14 10.0.0.1:4002>10.0.0.9:80
+        +11ms EST>CLOSE_WAIT ck=2 sk=a 10.0.0.1:4000>10.0.0.9:80 ns=1
+        +12ms CLOSE>SYN_SENT ck=3 sk=b 10.0.0.1:0>10.0.0.9:80    ns=1 task=100:client
+        +13ms SYN_SENT>EST   ck=3 sk=b 10.0.0.1:4001>10.0.0.9:80 ns=1
+        +13ms SYN_SENT>EST   ck=4 sk=c 10.0.0.1:4002>10.0.0.9:80 ns=1
+        surveyed +20ms all ns=1
+        +23ms EST>FIN_WAIT1  ck=3 sk=b 10.0.0.1:4001>10.0.0.9:80 ns=1 task=100:client
+        report live loss",
+        "
+        +0.000  CLOSE>SYN_SENT -      10.0.0.1:0>10.0.0.9:80    100/client/connect
+        +1.000  SYN_SENT>EST   1.000  10.0.0.1:4000>10.0.0.9:80 100/client/connect
+        +11.000 EST>CLOSE_WAIT 10.000 10.0.0.1:4000>10.0.0.9:80 100/client/connect
+        +12.000 CLOSE>SYN_SENT -      10.0.0.1:0>10.0.0.9:80    100/client/connect
+        +13.000 SYN_SENT>EST   1.000  10.0.0.1:4001>10.0.0.9:80 100/client/connect
+        +13.000 SYN_SENT>EST   -      10.0.0.1:4002>10.0.0.9:80 -
+        +23.000 EST>FIN_WAIT1  10.000 10.0.0.1:4001>10.0.0.9:80 100/client/task
+        live: EST=1 FIN_WAIT1=1 CLOSE_WAIT=1
+        loss: 7 = 7 + 0 + 0 balanced",
+    );
+}
+
+#[test]
+fn sockets_that_the_filter_turns_away_take_no_room() {
+    check_report(
+        "
+        session filter=local:80 max_connections=2
+        survey +10ms
+        row ESTABLISHED ck=2 ns=1 inode=12 10.0.0.1:90>10.0.0.9:4000
+        row ESTABLISHED ck=3 ns=1 inode=13 10.0.0.1:91>10.0.0.9:4001
+        row ESTABLISHED ck=4 ns=1 inode=14 10.0.0.1:92>10.0.0.9:4002
+        row ESTABLISHED ck=5 ns=1 inode=15 10.0.0.1:80>10.0.0.9:4003
+        surveyed +20ms all ns=1
+        report live limits",
+        "
+        live: EST=1",
+    );
+}

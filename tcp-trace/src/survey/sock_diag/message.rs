@@ -28,6 +28,8 @@ mod netlink {
 
 /// Of `include/uapi/linux/sock_diag.h` and `inet_diag.h`.
 mod diag {
+    /// `TCPDIAG_GETSOCK`: the older question.
+    pub(super) const GETSOCK: u16 = 18;
     pub(super) const SOCK_DIAG_BY_FAMILY: u16 = 20;
     pub(super) const INFO: u16 = 2;
     pub(super) const SHUTDOWN: u16 = 8;
@@ -59,10 +61,17 @@ struct SocketId {
     cookie: [ne::U32; 2],
 }
 
-/// `struct nlmsghdr` and `struct inet_diag_req_v2`: the question.
+/// The question.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Request {
+    OfFamily(RequestOfFamily),
+    OfAll(RequestOfAll),
+}
+
+/// `struct nlmsghdr` and `struct inet_diag_req_v2`: the sockets of a family.
 #[derive(Clone, Copy, Debug, IntoBytes, Immutable)]
 #[repr(C)]
-pub(super) struct Request {
+pub(super) struct RequestOfFamily {
     header: Header,
     family: u8,
     protocol: u8,
@@ -73,29 +82,58 @@ pub(super) struct Request {
     id: SocketId,
 }
 
+/// `struct nlmsghdr` and `struct inet_diag_req`: the sockets of all families.
+#[derive(Clone, Copy, Debug, IntoBytes, Immutable)]
+#[repr(C)]
+pub(super) struct RequestOfAll {
+    header: Header,
+    family: u8,
+    lengths: [u8; 2],
+    extensions: u8,
+    id: SocketId,
+    states: ne::U32,
+    database: ne::U32,
+}
+
 impl Request {
-    pub(super) fn new(family: u16, sequence: u32, states: u32, info: bool) -> Self {
-        let length = u32::try_from(size_of::<Self>()).unwrap_or(u32::MAX);
-        let header = Header {
-            length: length.into(),
-            kind: diag::SOCK_DIAG_BY_FAMILY.into(),
+    /// The sockets of one family, or of all of them: a question from before there was another one, which the kernel
+    /// answers in one walk over its hash table (`inet_diag_dump_compat`, `net/ipv4/inet_diag.c`).
+    pub(super) fn new(family: Option<u16>, sequence: u32, states: u32, info: bool) -> Self {
+        let header = |kind: u16, size: usize| Header {
+            length: u32::try_from(size).unwrap_or(u32::MAX).into(),
+            kind: kind.into(),
             flags: (netlink::F_REQUEST | netlink::F_DUMP).into(),
             sequence: sequence.into(),
             port: ne::U32::ZERO,
         };
-        Self {
-            header,
-            family: u8::try_from(family).unwrap_or(0),
-            protocol: diag::IPPROTO_TCP,
-            extensions: if info { 1 << (diag::INFO - 1) } else { 0 },
-            padding: 0,
-            states: states.into(),
-            id: SocketId::default(),
+        let (extensions, id) = (if info { 1 << (diag::INFO - 1) } else { 0 }, SocketId::default());
+        match family {
+            Some(family) => Self::OfFamily(RequestOfFamily {
+                header: header(diag::SOCK_DIAG_BY_FAMILY, size_of::<RequestOfFamily>()),
+                family: u8::try_from(family).unwrap_or(0),
+                protocol: diag::IPPROTO_TCP,
+                extensions,
+                padding: 0,
+                states: states.into(),
+                id,
+            }),
+            None => Self::OfAll(RequestOfAll {
+                header: header(diag::GETSOCK, size_of::<RequestOfAll>()),
+                family: diag::AF_INET,
+                lengths: [0; 2],
+                extensions,
+                id,
+                states: states.into(),
+                database: ne::U32::ZERO,
+            }),
         }
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
-        self.as_bytes()
+        match self {
+            Self::OfFamily(request) => request.as_bytes(),
+            Self::OfAll(request) => request.as_bytes(),
+        }
     }
 }
 
@@ -146,7 +184,8 @@ const _: () = assert!(std::mem::offset_of!(Info, srtt_us) == 68);
 const _: () = assert!(std::mem::offset_of!(Info, total_retrans) == 100);
 const _: () = assert!(std::mem::offset_of!(Info, bytes_acked) == 120);
 const _: () = assert!(std::mem::offset_of!(Info, data_segments_in) == 152);
-const _: () = assert!(size_of::<Request>() == 72 && size_of::<Socket>() == 72 && size_of::<Info>() == 160);
+const _: () = assert!(size_of::<RequestOfFamily>() == 72 && size_of::<RequestOfAll>() == 76);
+const _: () = assert!(size_of::<Socket>() == 72 && size_of::<Info>() == 160);
 
 /// Reads the answer to one question, datagram by datagram.
 #[derive(Clone, Copy, Debug)]
@@ -195,7 +234,7 @@ impl Reader {
                 }
                 netlink::ERROR => return Err(error_of(message).unwrap_or_else(malformed)),
                 netlink::OVERRUN => return Err(io::Error::other("the kernel lost a part of its answer")),
-                diag::SOCK_DIAG_BY_FAMILY => match self.row(message) {
+                diag::SOCK_DIAG_BY_FAMILY | diag::GETSOCK => match self.row(message) {
                     Some(row) => rows.push(row),
                     None => self.complete = false,
                 },

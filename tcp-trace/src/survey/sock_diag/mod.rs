@@ -36,6 +36,12 @@ impl States {
         Self(states.iter().fold(0, |bits, state| bits | bit(state.number())))
     }
 
+    /// These without those.
+    #[must_use]
+    pub fn without(self, Self(others): Self) -> Self {
+        Self(self.0 & !others)
+    }
+
     /// Whether the state is one of them.
     #[must_use]
     pub fn contains(self, state: TcpState) -> bool {
@@ -78,52 +84,67 @@ pub struct Dump {
 ///
 /// If the kernel cannot be asked, or refuses; `rows` may have grown nevertheless. No privilege is needed.
 pub fn dump(request: &Dump, rows: &mut Vec<SocketRow>) -> io::Result<bool> {
+    for_each(request, |some| rows.append(some))
+}
+
+/// Hands over the sockets of the calling thread's network namespace, some at a time, for `take` to take out of the list;
+/// says whether these were all of them.
+///
+/// # Errors
+///
+/// If the kernel cannot be asked, or refuses; there may have been some nevertheless. No privilege is needed.
+pub fn for_each(request: &Dump, mut take: impl FnMut(&mut Vec<SocketRow>)) -> io::Result<bool> {
     let socket = open().map_err(|error| about(&error, "opening a NETLINK_SOCK_DIAG socket"))?;
-    let mut buffer = vec![0; DATAGRAM];
+    let mut listing =
+        Listing { socket, request, sequence: 0, buffer: vec![0; DATAGRAM], count: 0, take: &mut take };
+    // Most of the time is the kernel's way through its hash table: one for all families, if it can.
+    match listing.of(None) {
+        Err(_) if listing.count == 0 => {}
+        result => return result.map_err(|error| about(&error, "listing TCP sockets")),
+    }
     let mut complete = true;
-    for (sequence, family) in (1..).zip([AddressFamily::INET, AddressFamily::INET6]) {
-        let of_family = dump_family(&socket, request, family, sequence, &mut buffer, rows);
-        let name = if family == AddressFamily::INET { "IPv4" } else { "IPv6" };
+    for (family, name) in [(AddressFamily::INET, "IPv4"), (AddressFamily::INET6, "IPv6")] {
+        let of_family = listing.of(Some(family));
         complete &= of_family.map_err(|error| about(&error, &format!("listing {name} TCP sockets")))?;
     }
     Ok(complete)
 }
 
-fn dump_family(
-    socket: &OwnedFd,
-    request: &Dump,
-    family: AddressFamily,
+/// Questions and their answers.
+struct Listing<'a> {
+    socket: OwnedFd,
+    request: &'a Dump,
+    /// Of the last question.
     sequence: u32,
-    buffer: &mut [u8],
-    rows: &mut Vec<SocketRow>,
-) -> io::Result<bool> {
-    let question = Request::new(family.as_raw(), sequence, request.states.asked(), request.info);
-    rustix::net::sendto(
-        socket,
-        question.bytes(),
-        SendFlags::empty(),
-        &netlink::SocketAddrNetlink::new(0, 0),
-    )?;
-    let mut reader = Reader::new(sequence, request.netns);
-    let limit = rows.len().saturating_add(MAX_ROWS);
-    while rows.len() < limit {
-        let from = rows.len();
-        let done = reader.read(receive(socket, buffer)?, rows)?;
-        retain_from(rows, from, |row| request.states.contains(row.state));
-        if done {
-            return Ok(reader.is_complete());
-        }
-    }
-    Ok(false)
+    buffer: Vec<u8>,
+    /// Rows so far.
+    count: usize,
+    take: &'a mut dyn FnMut(&mut Vec<SocketRow>),
 }
 
-/// The kernel cannot tell requests from full sockets in SYN_RECV when it is asked, and answers with both.
-fn retain_from(rows: &mut Vec<SocketRow>, from: usize, wanted: impl Fn(&SocketRow) -> bool) {
-    if rows.iter().skip(from).all(&wanted) {
-        return;
+impl Listing<'_> {
+    /// The sockets of one family, or of all.
+    fn of(&mut self, family: Option<AddressFamily>) -> io::Result<bool> {
+        let Dump { states, info, netns } = *self.request;
+        self.sequence += 1;
+        let question = Request::new(family.map(AddressFamily::as_raw), self.sequence, states.asked(), info);
+        let kernel = netlink::SocketAddrNetlink::new(0, 0);
+        rustix::net::sendto(&self.socket, question.bytes(), SendFlags::empty(), &kernel)?;
+        let mut reader = Reader::new(self.sequence, netns);
+        let mut rows = Vec::new();
+        while self.count < MAX_ROWS {
+            let done = reader.read(receive(&self.socket, &mut self.buffer)?, &mut rows)?;
+            // The kernel cannot tell requests from full sockets in SYN_RECV when it is asked, and answers with both.
+            rows.retain(|row| states.contains(row.state));
+            self.count += rows.len();
+            (self.take)(&mut rows);
+            rows.clear();
+            if done {
+                return Ok(reader.is_complete());
+            }
+        }
+        Ok(false)
     }
-    let tail = rows.split_off(from);
-    rows.extend(tail.into_iter().filter(wanted));
 }
 
 fn open() -> io::Result<OwnedFd> {
