@@ -4,12 +4,13 @@
 //! not computed is an input, so the same recording gives the same bytes on any machine.
 //!
 //! Reading order, which is the order of the data's path: `state`, `time`, `endpoint`, `process`, `filter`,
-//! `session`, `record`, `survey`, `container`, `input`, `decode`, `mode`, `histogram`, `tracker`, `report`, `snapshot`.
+//! `session`, `record`, `survey`, `container`, `input`, `decode`, `mode`, `histogram`, `tracker`, `report`, `snapshot`, `doctor`.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod container;
 pub mod decode;
+pub mod doctor;
 pub mod endpoint;
 pub mod filter;
 pub mod histogram;

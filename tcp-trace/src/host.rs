@@ -64,6 +64,15 @@ pub fn sees_all_processes() -> bool {
     fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() == FIRST)
 }
 
+/// Whether this process is in the first of the user namespaces: what it may, it may of this host.
+#[must_use]
+pub fn is_in_first_user_namespace() -> bool {
+    // `PROC_USER_INIT_INO`, `include/linux/proc_ns.h`: since Linux 3.8.
+    const FIRST: u64 = 0xeffffffd;
+    // Without user namespaces there is no such file, and only one.
+    fs::metadata("/proc/self/ns/user").map_or(true, |namespace| namespace.ino() == FIRST)
+}
+
 /// Whether this process holds a capability, by its number in `include/uapi/linux/capability.h`.
 fn has_capability(number: u32) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -230,17 +230,26 @@ where
     program.try_into().map_err(|_other| anyhow!("the eBPF program {name} is of another type"))
 }
 
+/// Why a program could not be loaded, in a sentence, with the kernel's error number where it gave one.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{text}")]
+pub(super) struct LoadFailure {
+    text: String,
+    pub(super) errno: Option<i32>,
+}
+
 /// The verifier's log is long; its last words are the reason. Without a log it was not the verifier.
-pub(super) fn load_failure(error: &aya::programs::ProgramError) -> String {
+pub(super) fn load_failure(error: &aya::programs::ProgramError) -> LoadFailure {
     const STATISTICS: [&str; 4] = ["processed ", "verification time ", "stack depth ", "}"];
     log::info!("{error:?}");
     let aya::programs::ProgramError::LoadError { io_error, verifier_log } = error else {
-        return error.to_string();
+        return LoadFailure { text: error.to_string(), errno: None };
     };
     let log = verifier_log.to_string();
     let is_reason = |line: &&str| !line.is_empty() && !STATISTICS.iter().any(|s| line.starts_with(s));
-    match log.lines().rev().map(str::trim).find(is_reason) {
+    let text = match log.lines().rev().map(str::trim).find(is_reason) {
         Some(reason) => format!("the verifier refuses the program: {reason} (whole log: -v)"),
         None => format!("the kernel refuses the program: {io_error}"),
-    }
+    };
+    LoadFailure { text, errno: io_error.raw_os_error() }
 }

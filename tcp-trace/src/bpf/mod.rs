@@ -14,6 +14,7 @@ mod placeholders;
 mod requests;
 mod sys;
 mod tracefs;
+mod trial;
 
 pub use aggregation::{Aggregation, Generation};
 pub use cgroup::mount_point as cgroup_mount_point;
@@ -21,3 +22,4 @@ pub use fill::Fill;
 pub use holders::Holders;
 pub use object::{AttachChoice, Attached, Counts, ModeChoice, Options, Ring, attach};
 pub use requests::Requests;
+pub use trial::{Trials, try_all};

@@ -294,14 +294,14 @@ fn attach_counting(options: &Options) -> anyhow::Result<Attached> {
 }
 
 /// Where the running kernel keeps what the programs read, and its types.
-fn kernel_btf() -> anyhow::Result<(Offsets, Btf)> {
+pub(super) fn kernel_btf() -> anyhow::Result<(Offsets, Btf)> {
     let raw = fs::read(KERNEL_BTF)
         .map_err(|error| anyhow!("no BTF of the running kernel: {KERNEL_BTF}: {error}"))?;
     read_btf(&raw)
 }
 
 /// Attaches one program; also returns its descriptor, which lives as long as the object.
-fn attach_main(object: &mut Ebpf, name: &str) -> anyhow::Result<(Link, i32)> {
+pub(super) fn attach_main(object: &mut Ebpf, name: &str) -> anyhow::Result<(Link, i32)> {
     let program: &mut BtfTracePoint = program(object, name)?;
     let link = program.attach().with_context(|| format!("attaching {name} to inet_sock_set_state"))?;
     Ok((Box::new(program.take_link(link)?), program.fd()?.as_fd().as_raw_fd()))

@@ -9,6 +9,7 @@ use std::{
 pub(super) mod command {
     use std::ffi::c_int;
 
+    pub(in crate::bpf) const MAP_CREATE: c_int = 0;
     pub(in crate::bpf) const MAP_DELETE_ELEM: c_int = 3;
     /// First kernel: 5.6.
     pub(in crate::bpf) const MAP_LOOKUP_BATCH: c_int = 24;

@@ -5,7 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tcp_trace_core::{state::TcpState, tracker::MAX_CONNECTIONS};
 
-use super::units;
+use super::{
+    doctor::{self, DoctorArgs},
+    units,
+};
 
 /// Says which process does what to TCP on this host.
 ///
@@ -48,6 +51,9 @@ pub enum Command {
     /// Print the sockets that exist now, with owners, ages and containers; no eBPF needed
     #[command(after_help = SNAPSHOT_EXAMPLES)]
     Snapshot(SnapshotArgs),
+    /// Say what this host allows, what will work, and how to get the rest
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(DoctorArgs),
 }
 
 const STREAM_EXAMPLES: &str = "Examples:

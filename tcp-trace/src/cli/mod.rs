@@ -1,5 +1,6 @@
 //! The command line: what was typed (`args`), and what it comes to on this host (`settings`).
 
 pub mod args;
+pub mod doctor;
 pub mod settings;
 mod units;

@@ -4,6 +4,7 @@
 //! `net/ipv4/inet_diag.c`), so a socket that moves or dies meanwhile can be listed twice or not at all, and whoever
 //! merges rows does so by cookie. What was there all the time is listed.
 
+mod destroy;
 pub mod message;
 
 use std::{io, os::fd::OwnedFd};
@@ -11,7 +12,8 @@ use std::{io, os::fd::OwnedFd};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, sockopt};
 use tcp_trace_core::{state::TcpState, survey::SocketRow};
 
-use message::{Reader, Request};
+pub use destroy::{destroy, try_to_destroy};
+use message::{Handle, Reader, Request};
 
 /// Rows that one dump may add: above that it ends, and is not complete. Eight times what the tracker follows.
 const MAX_ROWS: usize = 8 << 20;
@@ -78,11 +80,20 @@ pub struct Dump {
 ///
 /// If the kernel cannot be asked, or refuses; `rows` may have grown nevertheless. No privilege is needed.
 pub fn dump(request: &Dump, rows: &mut Vec<SocketRow>) -> io::Result<bool> {
+    dump_each(request, |row, _| rows.push(row))
+}
+
+/// The same, with what the kernel wants to be told of each socket.
+///
+/// # Errors
+///
+/// As [`dump`].
+pub fn dump_each(request: &Dump, mut each: impl FnMut(SocketRow, Handle)) -> io::Result<bool> {
     let socket = open().map_err(|error| about(&error, "opening a NETLINK_SOCK_DIAG socket"))?;
     let mut buffer = vec![0; DATAGRAM];
     let mut complete = true;
     for (sequence, family) in (1..).zip([AddressFamily::INET, AddressFamily::INET6]) {
-        let of_family = dump_family(&socket, request, family, sequence, &mut buffer, rows);
+        let of_family = dump_family(&socket, request, family, sequence, &mut buffer, &mut each);
         let name = if family == AddressFamily::INET { "IPv4" } else { "IPv6" };
         complete &= of_family.map_err(|error| about(&error, &format!("listing {name} TCP sockets")))?;
     }
@@ -95,21 +106,20 @@ fn dump_family(
     family: AddressFamily,
     sequence: u32,
     buffer: &mut [u8],
-    rows: &mut Vec<SocketRow>,
+    each: &mut impl FnMut(SocketRow, Handle),
 ) -> io::Result<bool> {
     let question = Request::new(family.as_raw(), sequence, request.states.asked(), request.info);
-    rustix::net::sendto(
-        socket,
-        question.bytes(),
-        SendFlags::empty(),
-        &netlink::SocketAddrNetlink::new(0, 0),
-    )?;
+    send(socket, &question)?;
     let mut reader = Reader::new(sequence, request.netns);
-    let limit = rows.len().saturating_add(MAX_ROWS);
-    while rows.len() < limit {
-        let from = rows.len();
-        let done = reader.read(receive(socket, buffer)?, rows)?;
-        retain_from(rows, from, |row| request.states.contains(row.state));
+    let mut rows = 0;
+    while rows < MAX_ROWS {
+        let done = reader.read_each(receive(socket, buffer)?, |row, handle| {
+            rows += 1;
+            // The kernel cannot tell requests from full sockets in SYN_RECV when it is asked, and answers with both.
+            if request.states.contains(row.state) {
+                each(row, handle);
+            }
+        })?;
         if done {
             return Ok(reader.is_complete());
         }
@@ -117,13 +127,10 @@ fn dump_family(
     Ok(false)
 }
 
-/// The kernel cannot tell requests from full sockets in SYN_RECV when it is asked, and answers with both.
-fn retain_from(rows: &mut Vec<SocketRow>, from: usize, wanted: impl Fn(&SocketRow) -> bool) {
-    if rows.iter().skip(from).all(&wanted) {
-        return;
-    }
-    let tail = rows.split_off(from);
-    rows.extend(tail.into_iter().filter(wanted));
+fn send(socket: &OwnedFd, question: &Request) -> io::Result<()> {
+    let kernel = netlink::SocketAddrNetlink::new(0, 0);
+    rustix::net::sendto(socket, question.bytes(), SendFlags::empty(), &kernel)?;
+    Ok(())
 }
 
 fn open() -> io::Result<OwnedFd> {
