@@ -32,7 +32,9 @@ pub(crate) fn with_mount<T: Send>(
 fn mount_privately(kind: &str, target: &str) -> anyhow::Result<()> {
     // SAFETY: the thread was made for this and shares nothing that NEWNS or FS takes away.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::FS) }.with_context(|| {
-        format!("{kind} is not mounted (mount -t {kind} {kind} {target}), and a private mount is not permitted")
+        format!(
+            "{kind} is not mounted (mount -t {kind} {kind} {target}), and a private mount is not permitted"
+        )
     })?;
     mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
         .context("making the mounts of this thread private")?;

@@ -63,13 +63,13 @@ impl Capability {
     #[must_use]
     pub fn purpose(self) -> &'static str {
         match self {
-            Self::Bpf => "every kernel program and map: the main job",
-            Self::Perfmon => "programs that read kernel memory: the main job",
-            Self::NetAdmin => "half-open times (sock_ops); tcp-trace kill",
-            Self::SysPtrace => "who holds the sockets of other users (with the next)",
-            Self::DacReadSearch => "who holds the sockets of other users; tracefs if not root",
+            Self::Bpf => "kernel programs and maps: the main job",
+            Self::Perfmon => "programs that trace: the main job",
+            Self::NetAdmin => "half-open times (sock_ops); kill",
+            Self::SysPtrace => "with the next: holders of others' sockets",
+            Self::DacReadSearch => "the same; tracefs for who is not root",
             Self::SysAdmin => "sockets in other network namespaces",
-            Self::SysResource => "memory for maps: kernels before 5.11 only",
+            Self::SysResource => "memory for maps, before 5.11 only",
         }
     }
 }
@@ -87,10 +87,16 @@ impl Capabilities {
 
     /// Whether what this one permits is permitted: CAP_SYS_ADMIN stands in for those that were split off it
     /// (`bpf_capable()`, `perfmon_capable()`, `include/linux/capability.h`, since 5.8) and for the loading of programs
-    /// on cgroups (`bpf_prog_load`, `kernel/bpf/syscall.c`).
+    /// on cgroups (`bpf_prog_load`, `kernel/bpf/syscall.c`); CAP_DAC_OVERRIDE for the reading of files
+    /// (`generic_permission`, `fs/namei.c`).
     #[must_use]
     pub fn allow(self, capability: Capability) -> bool {
-        let stands_in = matches!(capability, Capability::Bpf | Capability::Perfmon);
-        self.has(capability) || stands_in && self.has(Capability::SysAdmin)
+        const CAP_DAC_OVERRIDE: u64 = 1 << 1;
+        let stands_in = match capability {
+            Capability::Bpf | Capability::Perfmon => self.has(Capability::SysAdmin),
+            Capability::DacReadSearch => self.0 & CAP_DAC_OVERRIDE != 0,
+            _ => false,
+        };
+        stands_in || self.has(capability)
     }
 }

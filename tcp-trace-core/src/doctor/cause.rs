@@ -36,6 +36,8 @@ pub enum Cause {
     Build,
     /// What the kernel said.
     Kernel(String),
+    /// What was seen, without what led to it.
+    Unknown(String),
 }
 
 impl Cause {
@@ -53,6 +55,7 @@ impl Cause {
             Self::Tracefs(_) => "tracefs",
             Self::Build => "build",
             Self::Kernel(_) => "kernel",
+            Self::Unknown(_) => "unknown",
         }
     }
 
@@ -62,7 +65,8 @@ impl Cause {
         match self {
             Self::Capabilities(missing) => format!("this process lacks {}", names(missing)),
             Self::UserNamespace => {
-                "this process has its capabilities in a user namespace of its own, where they do not count".into()
+                "this process has its capabilities in a user namespace of its own, where they do not count"
+                    .into()
             }
             Self::Seccomp => "a seccomp filter keeps bpf(2) from the kernel".into(),
             Self::Memlock => {
@@ -72,10 +76,15 @@ impl Cause {
             }
             Self::Lockdown(Some(mode)) => format!("the kernel is locked down (lockdown={mode})"),
             Self::Lockdown(None) => {
-                "the kernel permits no programs on its functions (locked down, or its text is read-only)".into()
+                "the kernel permits no programs on its functions (locked down, or its text is read-only)"
+                    .into()
             }
             Self::Build => "this tcp-trace was built without its kernel programs".into(),
-            Self::Btf(text) | Self::Cgroup(text) | Self::Tracefs(text) | Self::Kernel(text) => text.clone(),
+            Self::Btf(text)
+            | Self::Cgroup(text)
+            | Self::Tracefs(text)
+            | Self::Kernel(text)
+            | Self::Unknown(text) => text.clone(),
         }
     }
 }
@@ -108,7 +117,7 @@ pub fn cause(facts: &Facts, kind: HookKind, attempt: &Attempt) -> Option<Cause> 
         return Some(Cause::Btf(reason.clone()));
     }
     if matches!(errno, Some(EPERM | EACCES)) || matches!(attempt, Attempt::NotTried(_)) {
-        let found = refused(facts, needs(kind), true);
+        let found = refused(facts, needs(facts, kind), true);
         if found.is_some() {
             return found;
         }
@@ -123,10 +132,14 @@ pub fn cause(facts: &Facts, kind: HookKind, attempt: &Attempt) -> Option<Cause> 
     Some(Cause::Kernel(reason.clone()))
 }
 
-/// What every kernel asks of whoever loads and attaches this.
-fn needs(kind: HookKind) -> &'static [Capability] {
+/// What every kernel asks of whoever loads and attaches this. CAP_SYS_ADMIN loads programs on cgroups as well.
+fn needs(facts: &Facts, kind: HookKind) -> &'static [Capability] {
     match kind {
-        HookKind::SockOps => &[Capability::Bpf, Capability::NetAdmin],
+        // Its pointer arithmetic is refused to who may not read kernel memory (`adjust_ptr_min_max_vals`,
+        // `kernel/bpf/verifier.c`).
+        HookKind::SockOps if !facts.privileges.effective.has(Capability::SysAdmin) => {
+            &[Capability::Bpf, Capability::Perfmon, Capability::NetAdmin]
+        }
         _ => &[Capability::Bpf, Capability::Perfmon],
     }
 }

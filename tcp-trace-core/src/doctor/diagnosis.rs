@@ -127,15 +127,21 @@ impl Judge<'_> {
     }
 
     fn sysctls(&self) -> [Check; 2] {
-        let value = |value: Option<i64>| value.map_or_else(|| "not known".to_owned(), |value| value.to_string());
+        let value =
+            |value: Option<i64>| value.map_or_else(|| "not known".to_owned(), |value| value.to_string());
         let tracing = self.facts.privileges.effective.allow(Capability::Perfmon);
         let paranoid = self.facts.perf_event_paranoid;
         let binds = paranoid.is_some_and(|level| level >= 0) && !tracing;
-        let note = if binds { "binds who lacks CAP_PERFMON, as this process does" } else { "CAP_PERFMON is exempt from it" };
+        let note = if binds {
+            "binds who lacks CAP_PERFMON, as this process does"
+        } else {
+            "CAP_PERFMON is exempt from it"
+        };
         let status = if binds { Status::Limits } else { Status::Info };
         let unprivileged = self.facts.unprivileged_bpf_disabled;
         let may = self.facts.privileges.effective.allow(Capability::Bpf);
-        let bpf = if may { "CAP_BPF is exempt from it" } else { "tracing programs need CAP_BPF whatever it says" };
+        let bpf =
+            if may { "CAP_BPF is exempt from it" } else { "tracing programs need CAP_BPF whatever it says" };
         [
             check("perf_event_paranoid", status, value(paranoid), Some(note.into())),
             check("unprivileged_bpf_disabled", Status::Info, value(unprivileged), Some(bpf.into())),
@@ -178,7 +184,14 @@ impl Judge<'_> {
             Attempt::Works => {
                 let size = btf.bytes.map_or_else(String::new, |bytes| format!("{} KiB, ", bytes / 1024));
                 let value = format!("{size}{found} of {} members found", btf.members.len());
-                check("btf", Status::Ok, value, None)
+                let absent: Vec<_> = btf
+                    .members
+                    .iter()
+                    .filter(|(_, offset)| offset.is_none())
+                    .map(|(name, _)| name.as_str())
+                    .collect();
+                let note = (!absent.is_empty()).then(|| format!("this kernel has no {}", absent.join(", ")));
+                check("btf", Status::Ok, value, note)
             }
             Attempt::Refused { reason, .. } | Attempt::NotTried(reason) => {
                 let note = "no owners, cookies, namespaces: the perf tracepoint has only its record";
@@ -195,12 +208,16 @@ impl Judge<'_> {
         };
         let fields = tracefs.fields.len();
         let (status, note) = match (cause::tracefs(self.facts), &tracefs.mounted) {
-            (None, Some(_)) => (Status::Ok, format!("the record has the {fields} fields where they are expected")),
+            (None, Some(_)) => {
+                (Status::Ok, format!("the record has the {fields} fields where they are expected"))
+            }
             (None, None) => {
                 (Status::Ok, format!("mounted for the trial alone: {fields} fields where they are expected"))
             }
             // Only the perf tracepoint needs it.
-            (Some(cause), _) => (Status::Info, format!("{}; only the perf tracepoint needs it", cause.sentence())),
+            (Some(cause), _) => {
+                (Status::Info, format!("{}; only the perf tracepoint needs it", cause.sentence()))
+            }
         };
         check("tracefs", status, value, Some(note))
     }
@@ -226,7 +243,9 @@ impl Judge<'_> {
             CgroupMode::None => "none mounted",
         };
         match &cgroup.cgroup2 {
-            Some(path) if cgroup.is_root => check("cgroup", Status::Ok, format!("{mode}, cgroup2 on {path}"), None),
+            Some(path) if cgroup.is_root => {
+                check("cgroup", Status::Ok, format!("{mode}, cgroup2 on {path}"), None)
+            }
             Some(path) => {
                 let note = format!("{path} is a container's part of the hierarchy: no handshakes of others");
                 check("cgroup", Status::Limits, mode.into(), Some(note))
@@ -241,7 +260,8 @@ impl Judge<'_> {
     fn runtimes(&self) -> Check {
         let found = &self.facts.runtimes;
         let value = if found.is_empty() { "none found".to_owned() } else { found.join(", ") };
-        let inside = self.facts.container.as_ref().map(|name| format!("this process is in a container ({name})"));
+        let inside =
+            self.facts.container.as_ref().map(|name| format!("this process is in a container ({name})"));
         check("containers", Status::Info, value, inside)
     }
 
@@ -258,7 +278,9 @@ impl Judge<'_> {
     fn destroy(&self) -> Check {
         match self.destroy_cause() {
             None => check("sock_destroy", Status::Ok, "tried on a socket of its own".into(), None),
-            Some(cause) => check("sock_destroy", Status::Limits, "not to be had".into(), Some(cause.sentence())),
+            Some(cause) => {
+                check("sock_destroy", Status::Limits, "not to be had".into(), Some(cause.sentence()))
+            }
         }
     }
 
@@ -317,7 +339,7 @@ impl Judge<'_> {
     }
 
     fn tier_1(&self) -> Tier {
-        let gives = "cookie identity, owners, netns, cgroup, tcp_sock facts";
+        let gives = "cookies, owners, netns, cgroup, tcp_sock facts";
         let cause = self.cause_of(MAIN, HookKind::TpBtf);
         let on_tracepoints: Vec<_> = self.optional(false).collect();
         let mut missing: Vec<String> = cause.iter().map(Cause::sentence).collect();
@@ -369,7 +391,7 @@ impl Judge<'_> {
     }
 
     fn tier_2(&self) -> Tier {
-        let gives = "exact TIME_WAIT entry, accept() owners, deaths of half-opens";
+        let gives = "exact TIME_WAIT, accept() owners, ends of half-opens";
         let trials: Vec<_> = self.optional(true).collect();
         let base = self.cause_of(MAIN, HookKind::TpBtf);
         let on = trials.iter().filter(|trial| trial.attempt.works()).count();
@@ -386,7 +408,7 @@ impl Judge<'_> {
     }
 
     fn tier_s(&self) -> Tier {
-        let gives = "sockets from before the start, queues, TIME_WAIT, holders";
+        let gives = "older sockets, queues, TIME_WAIT, holders";
         let mut missing = Vec::new();
         if let Attempt::Refused { reason, .. } | Attempt::NotTried(reason) = &self.facts.sock_diag {
             missing.push(reason.clone());
@@ -409,13 +431,16 @@ impl Judge<'_> {
         tier("K", "kill", "tcp-trace kill: destroys leaked sockets", works(cause.is_none()), missing)
     }
 
-    /// The first of these that is missing, in the order of what it is worth.
+    /// Of what is missing, in the order of what it is worth, the first that a command gets; else the first that something
+    /// gets.
     fn next(&self) -> Option<Next> {
         if !self.ready() {
             return Some(self.to_the_main_job());
         }
-        let (gives, cause) = self.lacks().into_iter().next()?;
-        Some(remedy::next(self.facts, gives, &cause))
+        let all = self.lacks().into_iter().filter(|(_, cause)| !matches!(cause, Cause::Unknown(_)));
+        let mut all = all.map(|(gives, cause)| remedy::next(self.facts, gives, &cause)).peekable();
+        let first = all.peek().cloned();
+        all.find(|next| next.command.is_some()).or(first)
     }
 
     /// Of two hooks one will do: the one that a command opens, before the one that takes another kernel.
@@ -438,15 +463,16 @@ impl Judge<'_> {
         lack("tier 1: owners, cookies, containers", self.cause_of(MAIN, HookKind::TpBtf));
         lack("tier 1s: true half-open times, from the SYN on", self.cause_of(HALF_OPEN, HookKind::SockOps));
         let read = [Capability::SysPtrace, Capability::DacReadSearch];
-        let kernel = |text: &Vec<String>| joined(text).map(Cause::Kernel);
-        let hidden = kernel(&facts.holders).map(|other| cause::refused(facts, &read, false).unwrap_or(other));
+        let unknown = |text: &Vec<String>| joined(text).map(Cause::Unknown);
+        let hidden =
+            unknown(&facts.holders).map(|other| cause::refused(facts, &read, false).unwrap_or(other));
         lack("tier S: who holds the sockets of other users", hidden);
-        let closed = kernel(&facts.namespaces.1)
+        let closed = unknown(&facts.namespaces.1)
             .map(|other| cause::refused(facts, &[Capability::SysAdmin], false).unwrap_or(other));
         lack("tier S: sockets in other network namespaces", closed);
         lack("tier S: holders of sockets, from the kernel", self.cause_of(HOLDERS, HookKind::Iter));
         let functions = self.optional(true).find_map(|trial| cause(facts, trial.kind, &trial.attempt));
-        lack("tier 2: exact TIME_WAIT, accept() owners, deaths of half-opens", functions);
+        lack("tier 2: exact TIME_WAIT, accept() owners, ends of half-opens", functions);
         lack("tcp-trace kill", self.destroy_cause());
         lacks
     }
@@ -456,7 +482,13 @@ fn works(yes: bool) -> Works {
     if yes { Works::Yes } else { Works::No }
 }
 
-fn tier(tier: &'static str, name: &'static str, gives: &'static str, works: Works, missing: Vec<String>) -> Tier {
+fn tier(
+    tier: &'static str,
+    name: &'static str,
+    gives: &'static str,
+    works: Works,
+    missing: Vec<String>,
+) -> Tier {
     Tier { tier, name, works, gives, missing }
 }
 

@@ -15,7 +15,9 @@ pub use diagnosis::diagnose;
 pub use document::{
     CapabilityRow, Check, Diagnosis, HookRow, Layout, Next, Outcome, SCHEMA, Status, Tier, Works,
 };
-pub use facts::{Attempt, BtfFacts, CgroupFacts, CgroupMode, Facts, Field, HookKind, Privileges, Tracefs, Trial};
+pub use facts::{
+    Attempt, BtfFacts, CgroupFacts, CgroupMode, Facts, Field, HookKind, Privileges, Tracefs, Trial,
+};
 
 #[cfg(test)]
 mod tests;

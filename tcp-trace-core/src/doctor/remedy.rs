@@ -13,14 +13,16 @@ pub(super) fn next(facts: &Facts, gives: &str, cause: &Cause) -> Next {
         Cause::Capabilities(missing) => capabilities(facts, missing),
         Cause::UserNamespace => (None, Some(USER_NAMESPACE.to_owned())),
         Cause::Seccomp => (None, Some(SECCOMP.to_owned())),
-        Cause::Memlock => {
-            (Some(as_root(facts, "prlimit --memlock=unlimited --pid $$")), Some("then again from this shell".into()))
-        }
+        Cause::Memlock => (
+            Some(as_root(facts, "prlimit --memlock=unlimited --pid $$")),
+            Some("then again from this shell".into()),
+        ),
         Cause::Lockdown(_) => (None, Some(LOCKDOWN.to_owned())),
         Cause::Btf(_) => (None, Some("a kernel of 5.9 or later with CONFIG_DEBUG_INFO_BTF=y".into())),
         Cause::Cgroup(_) => cgroup(facts),
         Cause::Tracefs(_) => (Some(as_root(facts, "mount -t tracefs tracefs /sys/kernel/tracing")), None),
         Cause::Build => (None, Some("build it again without TCP_TRACE_EBPF=none".into())),
+        Cause::Unknown(_) => (None, None),
         Cause::Kernel(_) => (None, Some("another kernel: 5.10 to 7.2 are tested".into())),
     };
     Next { gives: gives.to_owned(), reason: cause.sentence(), command, how }

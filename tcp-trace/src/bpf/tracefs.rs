@@ -51,7 +51,8 @@ pub(super) fn with_checked_layout<T: Send>(
 pub(super) fn layout() -> anyhow::Result<Vec<(&'static str, u32, u32)>> {
     with_format(|path, text| {
         check_layout(text).with_context(|| path.display().to_string())?;
-        let found = |(name, ..): (&'static str, u32, u32)| field(text, name).map(|(at, size)| (name, at, size));
+        let found =
+            |(name, ..): (&'static str, u32, u32)| field(text, name).map(|(at, size)| (name, at, size));
         Ok(LAYOUT.into_iter().filter_map(found).collect())
     })
 }

@@ -11,10 +11,10 @@ use tcp_trace_common::{config::Offsets, filter::Filter};
 use tcp_trace_core::doctor::{Attempt, BtfFacts, EPERM, Field, HookKind, Tracefs, Trial};
 
 use super::{
-    AttachChoice, Holders, ModeChoice, Options,
-    btf, cgroup, layout,
+    AttachChoice, Holders, ModeChoice, Options, btf, cgroup, layout,
     loading::{
-        Ground, KERNEL_BTF, LoadFailure, Loader, MAIN, OBJECT, load, load_failure, load_main, load_small, program,
+        Ground, KERNEL_BTF, LoadFailure, Loader, MAIN, OBJECT, load, load_failure, load_main, load_small,
+        program,
     },
     object::{attach_main, kernel_btf},
     optional::{self, Hook, Tried},
@@ -69,8 +69,7 @@ pub fn try_all() -> Trials {
 
 const TARGET: &str = "inet_sock_set_state";
 const HALF_OPEN: &str = "half_open";
-const HALF_OPEN_LOSS: &str =
-    "half-open durations come from the kernel's own round-trip sample, and are unknown after a retransmitted SYN-ACK";
+const HALF_OPEN_LOSS: &str = "half-open durations come from the kernel's own round-trip sample, and are unknown after a retransmitted SYN-ACK";
 const HOLDERS: &str = "holders";
 const HOLDERS_LOSS: &str = "who holds a socket is looked up in /proc, which takes longer";
 const COUNT: &str = "count_state";
@@ -120,7 +119,10 @@ fn with_btf(offsets: Offsets, btf: &Btf) -> Vec<Trial> {
             trials.extend(others_by_name().map(of_all));
         }
     }
-    let count = Trial { loss: Some(COUNT_LOSS.into()), ..trial(COUNT, HookKind::TpBtf, TARGET, counting(offsets, btf)) };
+    let count = Trial {
+        loss: Some(COUNT_LOSS.into()),
+        ..trial(COUNT, HookKind::TpBtf, TARGET, counting(offsets, btf))
+    };
     trials.push(count);
     trials
 }
@@ -149,9 +151,12 @@ type Named = (&'static str, HookKind, &'static str, &'static str);
 
 fn others_by_name() -> impl Iterator<Item = Named> {
     let optional = optional::names().map(|(name, hook, target, loss)| (name, kind(hook), target, loss));
-    std::iter::once((HALF_OPEN, HookKind::SockOps, "cgroup2 root", HALF_OPEN_LOSS))
-        .chain(optional)
-        .chain([(HOLDERS, HookKind::Iter, "task_file", HOLDERS_LOSS)])
+    std::iter::once((HALF_OPEN, HookKind::SockOps, "cgroup2 root", HALF_OPEN_LOSS)).chain(optional).chain([(
+        HOLDERS,
+        HookKind::Iter,
+        "task_file",
+        HOLDERS_LOSS,
+    )])
 }
 
 fn kind(hook: Hook) -> HookKind {

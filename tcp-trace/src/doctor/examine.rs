@@ -100,7 +100,8 @@ fn lockdown() -> Result<String, String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok("none".to_owned()),
         Err(error) => Err(format!("{FOLDER}/lockdown: {error}")),
     };
-    let mounted = fs::read_to_string("/proc/self/mountinfo").is_ok_and(|mounts| mounts.contains(" - securityfs "));
+    let mounted =
+        fs::read_to_string("/proc/self/mountinfo").is_ok_and(|mounts| mounts.contains(" - securityfs "));
     if mounted {
         return read();
     }
@@ -109,7 +110,8 @@ fn lockdown() -> Result<String, String> {
 
 fn cgroup() -> CgroupFacts {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let has = |kind: &str| mounts.lines().any(|line| line.split(" - ").nth(1).is_some_and(|s| s.starts_with(kind)));
+    let has =
+        |kind: &str| mounts.lines().any(|line| line.split(" - ").nth(1).is_some_and(|s| s.starts_with(kind)));
     let mode = match (has("cgroup2 "), has("cgroup ")) {
         (true, false) => CgroupMode::Unified,
         (true, true) => CgroupMode::Hybrid,
@@ -140,8 +142,12 @@ fn runtimes(root: &Path) -> Vec<String> {
     TRACES.into_iter().filter(|(_, traces)| is_here(traces)).map(|(name, _)| name.to_owned()).collect()
 }
 
-/// The container that this process is in, by the file that the runtime leaves there or by its cgroup.
+/// The container that this process is in, by the file that the runtime leaves there or by its cgroup. Neither is a proof:
+/// whole machines are made of containers' images, and have those files.
 fn container() -> Option<String> {
+    if !host::has_namespace_of_its_own() {
+        return None;
+    }
     for (file, name) in [("/run/.containerenv", "podman"), ("/.dockerenv", "Docker")] {
         if Path::new(file).exists() {
             return Some(name.to_owned());

@@ -21,6 +21,8 @@ use crate::{
 pub fn run(args: &DoctorArgs) -> anyhow::Result<Exit> {
     let diagnosis = diagnose(&examine::facts());
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    sink::diagnosis(&mut out, &diagnosis, args.json).map_err(Output::from).context("writing the diagnosis")?;
+    sink::diagnosis(&mut out, &diagnosis, args.json)
+        .map_err(Output::from)
+        .context("writing the diagnosis")?;
     Ok(if diagnosis.ready { Exit::Done } else { Exit::Unsupported })
 }
