@@ -59,6 +59,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Record(args) => record(args, cli.verbose),
         Command::Snapshot(args) => crate::snapshot::run(args),
         Command::Doctor(args) => crate::doctor::run(args),
+        Command::Explain(args) => crate::explain::run(args),
     }
 }
 

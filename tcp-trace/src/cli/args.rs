@@ -7,6 +7,7 @@ use tcp_trace_core::{state::TcpState, tracker::MAX_CONNECTIONS};
 
 use super::{
     doctor::{self, DoctorArgs},
+    explain::{self, ExplainArgs},
     units,
 };
 
@@ -54,6 +55,9 @@ pub enum Command {
     /// Say what this host allows, what will work, and how to get the rest
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(DoctorArgs),
+    /// Say what a state or a finding means, and who has to do what about it
+    #[command(after_help = explain::EXAMPLES)]
+    Explain(ExplainArgs),
 }
 
 const STREAM_EXAMPLES: &str = "Examples:

@@ -2,5 +2,6 @@
 
 pub mod args;
 pub mod doctor;
+pub mod explain;
 pub mod settings;
 mod units;

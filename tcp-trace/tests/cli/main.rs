@@ -6,6 +6,7 @@ mod aggregate;
 mod closed;
 mod damage;
 mod exits;
+mod explain;
 mod format;
 mod found;
 mod incident;
