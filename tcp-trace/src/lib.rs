@@ -2,7 +2,8 @@
 //!
 //! Modules in the order of the data's path: `bpf` and `source` yield records, `recording` keeps them,
 //! `engine` feeds them to `tcp-trace-core`, `sink` prints what comes out; `run` wires one of each.
-//! `survey` looks at the host without eBPF, and `snapshot` prints what it finds; `doctor` tries what this host allows; `explain` only prints.
+//! `survey` looks at the host without eBPF, and `snapshot` prints what it finds; `doctor` tries what this host allows; `explain` only prints, and
+//! `kill` is the one command that changes something.
 
 pub mod bpf;
 pub mod cli;
@@ -11,6 +12,7 @@ pub mod engine;
 pub mod exit;
 pub mod explain;
 pub mod host;
+pub mod kill;
 mod private_mount;
 pub mod recording;
 pub mod run;

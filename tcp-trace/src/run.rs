@@ -60,6 +60,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Snapshot(args) => crate::snapshot::run(args),
         Command::Doctor(args) => crate::doctor::run(args),
         Command::Explain(args) => crate::explain::run(args),
+        Command::Kill(args) => crate::kill::run(args),
     }
 }
 

@@ -8,6 +8,7 @@ use tcp_trace_core::{state::TcpState, tracker::MAX_CONNECTIONS};
 use super::{
     doctor::{self, DoctorArgs},
     explain::{self, ExplainArgs},
+    kill::{self, KillArgs},
     units,
 };
 
@@ -58,6 +59,9 @@ pub enum Command {
     /// Say what a state or a finding means, and who has to do what about it
     #[command(after_help = explain::EXAMPLES)]
     Explain(ExplainArgs),
+    /// Destroy CLOSE_WAIT sockets of one process; without --yes only list them
+    #[command(after_help = kill::EXAMPLES)]
+    Kill(KillArgs),
 }
 
 const STREAM_EXAMPLES: &str = "Examples:

@@ -3,5 +3,6 @@
 pub mod args;
 pub mod doctor;
 pub mod explain;
+pub mod kill;
 pub mod settings;
 mod units;

@@ -3,6 +3,7 @@
 mod closed_table;
 mod doctor_table;
 mod json;
+mod kill_lines;
 mod report_table;
 mod snapshot_table;
 mod stream_table;
@@ -12,6 +13,7 @@ use std::io::{self, Write};
 
 use tcp_trace_core::{
     doctor::Diagnosis,
+    kill::Entry,
     report::{LineWriter, Obituary, Report, StateChange},
     snapshot::Snapshot,
 };
@@ -177,6 +179,20 @@ pub fn diagnosis(out: &mut impl Write, diagnosis: &Diagnosis, as_json: bool) -> 
         json::line(out, diagnosis)?;
     } else {
         out.write_all(doctor_table::render(diagnosis).as_bytes())?;
+    }
+    out.flush()
+}
+
+/// Prints what became of a socket: for people, or as JSON. One line, at once.
+///
+/// # Errors
+///
+/// If it cannot be written.
+pub fn killed(out: &mut impl Write, entry: &Entry, as_json: bool) -> io::Result<()> {
+    if as_json {
+        json::line(out, entry)?;
+    } else {
+        writeln!(out, "{}", kill_lines::line(entry))?;
     }
     out.flush()
 }
