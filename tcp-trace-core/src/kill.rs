@@ -157,7 +157,7 @@ pub struct Entry {
     pub age_exact: Option<bool>,
     /// The process's descriptors of it.
     pub fds: Vec<u32>,
-    /// Bytes that wait to be read, and are lost.
+    /// Bytes that wait to be read; they can still be when it is destroyed.
     pub unread_bytes: u32,
     /// Whose fault.
     pub kind: Option<CloseWaitKind>,

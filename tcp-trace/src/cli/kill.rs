@@ -42,5 +42,5 @@ pub(super) const EXAMPLES: &str = "Examples:
   tcp-trace kill --close-wait --pid 12377                what would be destroyed; nothing is done
   tcp-trace kill --close-wait --pid 12377 --yes          destroy it
   tcp-trace kill --close-wait --pid 12377 --older-than 1h --peer 198.18.0.9 --yes --json >> kill.log
-The program gets ECONNABORTED of its next call; the descriptor is its own until it closes it.
+The program's next send() fails with ECONNABORTED; the descriptor is its own until it closes it.
 Exit code: 0 done, or a dry run; 1 if one was refused or failed; 3 if that cannot be done here.";

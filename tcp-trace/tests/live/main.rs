@@ -15,6 +15,7 @@ mod floods;
 mod ground_truth;
 mod half_open;
 mod hosts;
+mod kill;
 mod obituaries;
 mod recordings;
 mod requirements;
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Durations are measured: tests at the same time would disturb each other.
     arguments.test_threads.get_or_insert(1);
-    let groups: [(&str, &[(&str, Test)]); 19] = [
+    let groups: [(&str, &[(&str, Test)]); 20] = [
         ("counts", counts::TESTS),
         ("aggregate", aggregate::TESTS),
         ("close_wait", close_wait::TESTS),
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         ("survey", survey::TESTS),
         ("snapshot", snapshot::TESTS),
         ("doctor", doctor::TESTS),
+        ("kill", kill::TESTS),
     ];
     let trials = groups.iter().flat_map(|(group, tests)| {
         tests.iter().map(move |(name, test)| trial(format!("{group}::{name}"), *test))

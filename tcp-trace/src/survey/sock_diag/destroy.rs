@@ -1,7 +1,8 @@
 //! Destroying a socket from outside (`SOCK_DESTROY`), as `ss --kill` does.
 //!
-//! The kernel resets the connection (`tcp_abort`, `net/ipv4/tcp.c`) and its program gets ECONNABORTED of its next call;
-//! the descriptor stays the program's until it closes it. It takes CAP_NET_ADMIN over the network namespace, and a kernel
+//! The kernel resets the connection (`tcp_abort`, `net/ipv4/tcp.c`). Its program is woken by POLLERR and POLLHUP, and its
+//! next `send()` fails with ECONNABORTED; what it has not read it can still read, and the descriptor stays the program's
+//! until it closes it. It takes CAP_NET_ADMIN over the network namespace, and a kernel
 //! that was built with `CONFIG_INET_DIAG_DESTROY`.
 
 use std::{io, net::TcpListener};
