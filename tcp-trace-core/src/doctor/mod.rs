@@ -4,10 +4,12 @@
 
 mod capability;
 mod cause;
+mod checks;
 mod diagnosis;
 mod document;
 mod facts;
 mod remedy;
+mod tiers;
 
 pub use capability::{Capabilities, Capability};
 pub use cause::{Cause, EACCES, EPERM, cause};

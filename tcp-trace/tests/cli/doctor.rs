@@ -24,6 +24,30 @@ fn trial(name: &str, kind: HookKind, target: &str, refused: bool) -> Trial {
     Trial { name: name.to_owned(), kind, target: target.to_owned(), attempt, loss }
 }
 
+fn privileges(capabilities: u64) -> Privileges {
+    Privileges {
+        uid: if capabilities == 0 { 1000 } else { 0 },
+        effective: Capabilities(capabilities),
+        bounding: Capabilities(u64::MAX),
+        first_user_namespace: true,
+        first_pid_namespace: true,
+        seccomp: false,
+        bpf_reaches_kernel: capabilities != 0,
+        memlock: Some(8 << 20),
+    }
+}
+
+fn hooks(nobody: bool) -> Vec<Trial> {
+    vec![
+        trial("set_state", HookKind::TpBtf, "inet_sock_set_state", nobody),
+        trial("set_state", HookKind::Tracepoint, "inet_sock_set_state", nobody),
+        trial("half_open", HookKind::SockOps, "cgroup2 root", nobody),
+        trial("time_wait", HookKind::Fexit, "inet_twsk_alloc", true),
+        trial("last_close", HookKind::TpBtf, "tcp_destroy_sock", nobody),
+        trial("holders", HookKind::Iter, "task_file", nobody),
+    ]
+}
+
 /// A locked-down host, and somebody who may do all that is possible there, or nothing.
 fn facts(capabilities: u64) -> Facts {
     let nobody = capabilities == 0;
@@ -32,16 +56,7 @@ fn facts(capabilities: u64) -> Facts {
         kernel: Some((6, 12)),
         program: "/usr/local/bin/tcp-trace".to_owned(),
         has_object: true,
-        privileges: Privileges {
-            uid: if nobody { 1000 } else { 0 },
-            effective: Capabilities(capabilities),
-            bounding: Capabilities(u64::MAX),
-            first_user_namespace: true,
-            first_pid_namespace: true,
-            seccomp: false,
-            bpf_reaches_kernel: !nobody,
-            memlock: Some(8 << 20),
-        },
+        privileges: privileges(capabilities),
         lockdown: if nobody {
             Err("securityfs is not mounted".to_owned())
         } else {
@@ -71,14 +86,7 @@ fn facts(capabilities: u64) -> Facts {
         runtimes: vec!["Docker".to_owned(), "Kubernetes".to_owned()],
         container: None,
         systemd: true,
-        hooks: vec![
-            trial("set_state", HookKind::TpBtf, "inet_sock_set_state", nobody),
-            trial("set_state", HookKind::Tracepoint, "inet_sock_set_state", nobody),
-            trial("half_open", HookKind::SockOps, "cgroup2 root", nobody),
-            trial("time_wait", HookKind::Fexit, "inet_twsk_alloc", true),
-            trial("last_close", HookKind::TpBtf, "tcp_destroy_sock", nobody),
-            trial("holders", HookKind::Iter, "task_file", nobody),
-        ],
+        hooks: hooks(nobody),
         sock_diag: Attempt::Works,
         destroy: trial("", HookKind::TpBtf, "", nobody).attempt,
         namespaces: (

@@ -16,7 +16,7 @@ use rustix::{
 };
 use serde_json::Value;
 use tcp_trace::{
-    kill::{act, look},
+    kill::{Candidate, act, look},
     survey::sock_diag::try_to_destroy,
 };
 use tcp_trace_core::kill::{Action, Wish};
@@ -275,7 +275,7 @@ fn what_changed_hands_after_the_look_is_refused() {
     let ns = NetNs::new().unwrap();
     let mut leaky = Leaky::start(&ns, "127.0.0.1:7001");
     let found = look(leaky.server.pid(), &Wish::default(), Some(ns.inum())).unwrap();
-    assert!(found.candidates.len() == COUNT && found.candidates.iter().all(|one| one.is_to_be_destroyed()));
+    assert!(found.candidates.len() == COUNT && found.candidates.iter().all(Candidate::is_to_be_destroyed));
     // One goes on to this process, the others are closed.
     let heir = take(leaky.server.pid(), found.candidates[0].entry.fds[0].into());
     leaky.server.send("close").unwrap();
