@@ -21,7 +21,7 @@ pub(super) fn next(facts: &Facts, gives: &str, cause: &Cause) -> Next {
         Cause::Btf(_) => (None, Some("a kernel of 5.9 or later with CONFIG_DEBUG_INFO_BTF=y".into())),
         Cause::Cgroup(_) => cgroup(facts),
         Cause::Tracefs(_) => (Some(as_root(facts, "mount -t tracefs tracefs /sys/kernel/tracing")), None),
-        Cause::Build => (None, Some("build it again without TCP_TRACE_EBPF=none".into())),
+        Cause::Build => (None, Some("a build without TCP_TRACE_EBPF=none".into())),
         Cause::Unknown(_) => (None, None),
         Cause::Kernel(_) => (None, Some("another kernel: 5.10 to 7.2 are tested".into())),
     };
@@ -30,10 +30,10 @@ pub(super) fn next(facts: &Facts, gives: &str, cause: &Cause) -> Next {
 
 const LOCKDOWN: &str = "a kernel that is not locked down: without Secure Boot, and without lockdown= on its \
                         command line (/proc/cmdline)";
-const SECCOMP: &str = "start the container with --security-opt seccomp=unconfined, or with --cap-add for each \
-                       capability, which the usual profiles answer to; as a unit of systemd, without \
+const SECCOMP: &str = "to start the container with --security-opt seccomp=unconfined: its profile does not answer to \
+                       CAP_BPF (older ones permit bpf(2) to CAP_SYS_ADMIN only); as a unit of systemd, without \
                        SystemCallFilter=";
-const USER_NAMESPACE: &str = "start it outside of the user namespace: as root of the host, in a container that is \
+const USER_NAMESPACE: &str = "to start it outside of the user namespace: as root of the host, in a container that is \
                               not rootless";
 
 fn as_root(facts: &Facts, command: &str) -> String {
@@ -45,7 +45,12 @@ fn capabilities(facts: &Facts, missing: &[Capability]) -> (Option<String>, Optio
     if facts.container.is_some() {
         let short = |one: &Capability| format!("--cap-add={}", one.name().trim_start_matches("CAP_"));
         let flags: Vec<_> = missing.iter().map(short).collect();
-        let how = format!("start the container with {}, or with --privileged", flags.join(" "));
+        let profile = if facts.privileges.seccomp {
+            "; and with --security-opt seccomp=unconfined, if its profile refuses bpf(2) even then"
+        } else {
+            ""
+        };
+        let how = format!("to start the container with {}, or with --privileged{profile}", flags.join(" "));
         return (None, Some(how));
     }
     if facts.privileges.uid != 0 {
@@ -60,7 +65,7 @@ fn capabilities(facts: &Facts, missing: &[Capability]) -> (Option<String>, Optio
     if facts.systemd {
         return (Some(format!("systemd-run --pipe --wait {program} report")), Some(why));
     }
-    (None, Some(format!("{why}; start it from a shell that has it (CapBnd in /proc/self/status)")))
+    (None, Some(format!("a shell that has it (CapBnd in /proc/self/status): {why}")))
 }
 
 fn setcap(program: &str, missing: &[Capability]) -> String {
@@ -70,7 +75,12 @@ fn setcap(program: &str, missing: &[Capability]) -> String {
 
 fn cgroup(facts: &Facts) -> (Option<String>, Option<String>) {
     if facts.cgroup.cgroup2.is_some() {
-        return (None, Some("start the container with --cgroupns=host".into()));
+        return (None, Some("to start the container with --cgroupns=host".into()));
+    }
+    if facts.container.is_some() {
+        let how = "to start the container with --cgroupns=host and with the host's cgroup2 hierarchy, for example \
+                   --volume=/sys/fs/cgroup:/sys/fs/cgroup";
+        return (None, Some(how.into()));
     }
     let command = match facts.cgroup.mode {
         // Both have something else on /sys/fs/cgroup.

@@ -170,7 +170,7 @@ fn who_may_nothing_is_told_the_way_that_there_is() {
     let (command, how) = nothing(0, Some("Docker"), true);
     assert_eq!(
         (command, how.as_str()),
-        (None, "start the container with --cap-add=BPF --cap-add=PERFMON, or with --privileged")
+        (None, "to start the container with --cap-add=BPF --cap-add=PERFMON, or with --privileged")
     );
     assert_eq!(nothing(0, None, true).0.as_deref(), Some("systemd-run --pipe --wait /bin/tcp-trace report"));
     let (command, how) = nothing(0, None, false);

@@ -10,7 +10,13 @@ use std::{
 use serde_json::Value;
 use tcp_trace::{bpf, host};
 
-use crate::{Test, tracer::text};
+use tcp_trace_testkit::container::run_once;
+
+use crate::{
+    Test,
+    requirements::{Feature, requires},
+    tracer::text,
+};
 
 pub(crate) const TESTS: &[(&str, Test)] = &[
     ("as_root_it_finds_what_a_report_uses", as_root_it_finds_what_a_report_uses),
@@ -24,6 +30,10 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("a_seccomp_filter_is_no_missing_capability", a_seccomp_filter_is_no_missing_capability),
     ("locked_memory_matters_to_old_kernels_only", locked_memory_matters_to_old_kernels_only),
     ("a_pid_namespace_hides_processes", a_pid_namespace_hides_processes),
+    (
+        "in_a_container_it_names_what_the_runtime_took_away",
+        in_a_container_it_names_what_the_runtime_took_away,
+    ),
 ];
 
 /// What is done to a process between fork and exec: system calls only.
@@ -392,4 +402,37 @@ fn a_pid_namespace_hides_processes() {
     let found: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&found["ready"], tier(&found, "S")), (&true.into(), "partly"));
     assert_eq!(check(&found, "pid_namespace")["status"], "limits");
+}
+
+/// A real one, with the runtime's own profile.
+fn in_a_container_it_names_what_the_runtime_took_away() {
+    requires(&[Feature::ContainerRuntime]);
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_tcp-trace"));
+    let inside = |flags: &[&str]| {
+        let doctor = run_once("tt-doctor", flags, program, &["doctor", "--json"]).unwrap();
+        let found: Value = serde_json::from_slice(&doctor.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}", text(&doctor.stderr)));
+        let report = run_once("tt-report", flags, program, &["report", "--duration", "100ms"]).unwrap();
+        assert_eq!(doctor.status.code(), report.status.code(), "{}", text(&report.stderr));
+        assert_eq!(found["ready"] == true, doctor.status.success());
+        found
+    };
+    let found = inside(&[]);
+    assert_refused(&found, &TRACING, "capabilities", "lacks CAP_BPF and CAP_PERFMON");
+    let how = found["next"]["how"].as_str().unwrap();
+    assert!(how.starts_with("to start the container with --cap-add=BPF --cap-add=PERFMON"), "{how}");
+    // Some profiles answer to these capabilities, others do not.
+    let found = inside(&["--cap-add=BPF", "--cap-add=PERFMON"]);
+    if found["ready"] == false {
+        assert_refused(&found, &TYPED, "seccomp", "a seccomp filter");
+        let open = inside(&["--cap-add=BPF", "--cap-add=PERFMON", "--security-opt=seccomp=unconfined"]);
+        assert_eq!(open["ready"], true, "as it says: {open:#}");
+    }
+    let found = inside(&["--privileged"]);
+    assert_eq!(
+        (&found["ready"], check(&found, "pid_namespace")["status"].as_str()),
+        (&true.into(), Some("limits"))
+    );
+    let found = inside(&["--privileged", "--pid=host"]);
+    assert!(!found["checks"].as_array().unwrap().iter().any(|check| check["name"] == "pid_namespace"));
 }
