@@ -4,16 +4,20 @@
 //! not computed is an input, so the same recording gives the same bytes on any machine.
 //!
 //! Reading order, which is the order of the data's path: `state`, `time`, `endpoint`, `process`, `filter`,
-//! `session`, `record`, `survey`, `container`, `input`, `decode`, `mode`, `histogram`, `tracker`, `report`, `snapshot`.
+//! `session`, `record`, `survey`, `container`, `input`, `decode`, `mode`, `histogram`, `tracker`, `report`, `snapshot`, `doctor`,
+//! `explain`, `kill`.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod container;
 pub mod decode;
+pub mod doctor;
 pub mod endpoint;
+pub mod explain;
 pub mod filter;
 pub mod histogram;
 pub mod input;
+pub mod kill;
 pub mod mode;
 pub mod process;
 pub mod record;

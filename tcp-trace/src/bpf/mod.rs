@@ -15,6 +15,7 @@ mod requests;
 mod rings;
 mod sys;
 mod tracefs;
+mod trial;
 
 pub use aggregation::{Aggregation, Generation};
 pub use cgroup::mount_point as cgroup_mount_point;
@@ -23,3 +24,4 @@ pub use instead::{InPlace, Instead};
 pub use object::{AttachChoice, Attached, Counts, ModeChoice, Options, attach};
 pub use requests::Requests;
 pub use rings::{Fills, Layout, Progress, Rings};
+pub use trial::{Trials, try_all};

@@ -5,7 +5,12 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tcp_trace_core::{state::TcpState, tracker::MAX_CONNECTIONS};
 
-use super::units;
+use super::{
+    doctor::{self, DoctorArgs},
+    explain::{self, ExplainArgs},
+    kill::{self, KillArgs},
+    units,
+};
 
 /// Says which process does what to TCP on this host.
 ///
@@ -48,6 +53,15 @@ pub enum Command {
     /// Print the sockets that exist now, with owners, ages and containers; no eBPF needed
     #[command(after_help = SNAPSHOT_EXAMPLES)]
     Snapshot(SnapshotArgs),
+    /// Say what this host allows, what will work, and how to get the rest
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(DoctorArgs),
+    /// Say what a state or a finding means, and who has to do what about it
+    #[command(after_help = explain::EXAMPLES)]
+    Explain(ExplainArgs),
+    /// Destroy CLOSE_WAIT sockets of one process; without --yes only list them
+    #[command(after_help = kill::EXAMPLES)]
+    Kill(KillArgs),
 }
 
 const STREAM_EXAMPLES: &str = "Examples:

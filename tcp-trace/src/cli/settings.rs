@@ -162,7 +162,7 @@ fn inside(text: &str) -> Result<Inside, Usage> {
 }
 
 /// An inode number, the path of a namespace file, or a name as `ip netns` keeps them.
-fn netns_inode(text: &str) -> Result<u32, Usage> {
+pub(crate) fn netns_inode(text: &str) -> Result<u32, Usage> {
     if let Ok(inode) = text.parse() {
         return Ok(inode);
     }

@@ -5,10 +5,13 @@
 mod aggregate;
 mod closed;
 mod damage;
+mod doctor;
 mod exits;
+mod explain;
 mod format;
 mod found;
 mod incident;
+mod kill;
 mod look;
 mod replay;
 mod report;

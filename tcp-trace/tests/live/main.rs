@@ -8,12 +8,14 @@ mod close_wait;
 mod connects;
 mod containers;
 mod counts;
+mod doctor;
 mod existing;
 mod filters;
 mod floods;
 mod ground_truth;
 mod half_open;
 mod hosts;
+mod kill;
 mod obituaries;
 mod recordings;
 mod requirements;
@@ -45,7 +47,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Durations are measured: tests at the same time would disturb each other.
     arguments.test_threads.get_or_insert(1);
-    let groups: [(&str, &[(&str, Test)]); 18] = [
+    let groups: [(&str, &[(&str, Test)]); 20] = [
         ("counts", counts::TESTS),
         ("aggregate", aggregate::TESTS),
         ("close_wait", close_wait::TESTS),
@@ -64,6 +66,8 @@ fn main() -> ExitCode {
         ("requirements", requirements::TESTS),
         ("survey", survey::TESTS),
         ("snapshot", snapshot::TESTS),
+        ("doctor", doctor::TESTS),
+        ("kill", kill::TESTS),
     ];
     let trials = groups.iter().flat_map(|(group, tests)| {
         tests.iter().map(move |(name, test)| trial(format!("{group}::{name}"), *test))

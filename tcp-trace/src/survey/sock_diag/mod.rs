@@ -4,6 +4,7 @@
 //! `net/ipv4/inet_diag.c`), so a socket that moves or dies meanwhile can be listed twice or not at all, and whoever
 //! merges rows does so by cookie. What was there all the time is listed.
 
+mod destroy;
 pub mod message;
 
 use std::{io, os::fd::OwnedFd};
@@ -11,7 +12,8 @@ use std::{io, os::fd::OwnedFd};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, sockopt};
 use tcp_trace_core::{state::TcpState, survey::SocketRow};
 
-use message::{Reader, Request};
+pub use destroy::{destroy, try_to_destroy};
+use message::{Handle, Reader, Request};
 
 /// Rows that one dump may add: above that it ends, and is not complete. Eight times what the tracker follows.
 const MAX_ROWS: usize = 8 << 20;
@@ -84,7 +86,8 @@ pub struct Dump {
 ///
 /// If the kernel cannot be asked, or refuses; `rows` may have grown nevertheless. No privilege is needed.
 pub fn dump(request: &Dump, rows: &mut Vec<SocketRow>) -> io::Result<bool> {
-    for_each(request, |some| rows.append(some))
+    let mut take = Batches { rows: Vec::new(), take: |some: &mut Vec<SocketRow>| rows.append(some) };
+    list(request, &mut take)
 }
 
 /// Hands over the sockets of the calling thread's network namespace, some at a time, for `take` to take out of the list;
@@ -93,10 +96,54 @@ pub fn dump(request: &Dump, rows: &mut Vec<SocketRow>) -> io::Result<bool> {
 /// # Errors
 ///
 /// If the kernel cannot be asked, or refuses; there may have been some nevertheless. No privilege is needed.
-pub fn for_each(request: &Dump, mut take: impl FnMut(&mut Vec<SocketRow>)) -> io::Result<bool> {
+pub fn for_each(request: &Dump, take: impl FnMut(&mut Vec<SocketRow>)) -> io::Result<bool> {
+    list(request, &mut Batches { rows: Vec::new(), take })
+}
+
+/// The same one by one, with what the kernel wants to be told of each socket.
+///
+/// # Errors
+///
+/// As [`for_each`].
+pub fn dump_each(request: &Dump, each: impl FnMut(SocketRow, Handle)) -> io::Result<bool> {
+    list(request, &mut OneByOne(each))
+}
+
+/// Whoever takes what is listed.
+trait Taker {
+    /// A socket.
+    fn socket(&mut self, row: SocketRow, handle: Handle);
+    /// Those of a datagram were handed over.
+    fn pause(&mut self) {}
+}
+
+struct Batches<F> {
+    rows: Vec<SocketRow>,
+    take: F,
+}
+
+impl<F: FnMut(&mut Vec<SocketRow>)> Taker for Batches<F> {
+    fn socket(&mut self, row: SocketRow, _: Handle) {
+        self.rows.push(row);
+    }
+
+    fn pause(&mut self) {
+        (self.take)(&mut self.rows);
+        self.rows.clear();
+    }
+}
+
+struct OneByOne<F>(F);
+
+impl<F: FnMut(SocketRow, Handle)> Taker for OneByOne<F> {
+    fn socket(&mut self, row: SocketRow, handle: Handle) {
+        (self.0)(row, handle);
+    }
+}
+
+fn list(request: &Dump, taker: &mut dyn Taker) -> io::Result<bool> {
     let socket = open().map_err(|error| about(&error, "opening a NETLINK_SOCK_DIAG socket"))?;
-    let mut listing =
-        Listing { socket, request, sequence: 0, buffer: vec![0; DATAGRAM], count: 0, take: &mut take };
+    let mut listing = Listing { socket, request, sequence: 0, buffer: vec![0; DATAGRAM], count: 0, taker };
     // Most of the time is the kernel's way through its hash table: one for all families, if it can.
     match listing.of(None) {
         Err(_) if listing.count == 0 => {}
@@ -119,7 +166,7 @@ struct Listing<'a> {
     buffer: Vec<u8>,
     /// Rows so far.
     count: usize,
-    take: &'a mut dyn FnMut(&mut Vec<SocketRow>),
+    taker: &'a mut dyn Taker,
 }
 
 impl Listing<'_> {
@@ -128,23 +175,30 @@ impl Listing<'_> {
         let Dump { states, info, netns } = *self.request;
         self.sequence += 1;
         let question = Request::new(family.map(AddressFamily::as_raw), self.sequence, states.asked(), info);
-        let kernel = netlink::SocketAddrNetlink::new(0, 0);
-        rustix::net::sendto(&self.socket, question.bytes(), SendFlags::empty(), &kernel)?;
+        send(&self.socket, &question)?;
         let mut reader = Reader::new(self.sequence, netns);
-        let mut rows = Vec::new();
         while self.count < MAX_ROWS {
-            let done = reader.read(receive(&self.socket, &mut self.buffer)?, &mut rows)?;
-            // The kernel cannot tell requests from full sockets in SYN_RECV when it is asked, and answers with both.
-            rows.retain(|row| states.contains(row.state));
-            self.count += rows.len();
-            (self.take)(&mut rows);
-            rows.clear();
+            let Self { count, taker, buffer, socket, .. } = self;
+            let done = reader.read_each(receive(socket, buffer)?, |row, handle| {
+                // The kernel cannot tell requests from full sockets in SYN_RECV when it is asked, and answers with both.
+                if states.contains(row.state) {
+                    *count += 1;
+                    taker.socket(row, handle);
+                }
+            })?;
+            taker.pause();
             if done {
                 return Ok(reader.is_complete());
             }
         }
         Ok(false)
     }
+}
+
+fn send(socket: &OwnedFd, question: &Request) -> io::Result<()> {
+    let kernel = netlink::SocketAddrNetlink::new(0, 0);
+    rustix::net::sendto(socket, question.bytes(), SendFlags::empty(), &kernel)?;
+    Ok(())
 }
 
 fn open() -> io::Result<OwnedFd> {
