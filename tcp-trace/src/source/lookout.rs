@@ -151,3 +151,18 @@ fn look(mut lists: mpsc::Receiver<Vec<ProcessId>>, commands: &mpsc::Sender<Comma
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_run_does_not_take_its_first_survey_away() {
+        let mut orders = Orders::default();
+        orders.add(Order { scope: Scope::All, last: false });
+        orders.add(Order { scope: Scope::Report, last: true });
+        assert_eq!(orders, Orders { scope: Some(Scope::All), last: Some(Scope::Report) });
+        orders.add(Order { scope: Scope::Requests, last: false });
+        assert_eq!(orders.scope, Some(Scope::All), "the greatest covers the others");
+    }
+}

@@ -237,7 +237,29 @@ mod tests {
         assert_eq!(States::of(&[TcpState::SynReceived]).asked(), syn_recv);
         assert_eq!(States::ALL.asked(), 0x2ffe);
         assert_eq!(States::of(&[TcpState::Listen, TcpState::Established]).numbers(), [1, 10]);
+        assert_eq!(States(0x402).without(States::of(&[TcpState::Listen])).numbers(), [1]);
         assert!(!States::of(&[TcpState::Unknown(200)]).contains(TcpState::Unknown(200)), "no such bit");
+    }
+
+    #[test]
+    fn one_question_for_all_families_has_the_answers_of_one_for_each() {
+        let listeners = ["127.0.0.1:0", "[::1]:0"].map(|at| std::net::TcpListener::bind(at).unwrap());
+        let ports = listeners.each_ref().map(|listener| listener.local_addr().unwrap().port());
+        let listed = |families: &[Option<AddressFamily>]| {
+            let request = Dump { states: States::of(&[TcpState::Listen]), info: true, netns: 7 };
+            let mut found = Vec::new();
+            let mut take = |rows: &mut Vec<SocketRow>| found.append(rows);
+            let (socket, buffer) = (open().unwrap(), vec![0; DATAGRAM]);
+            let mut listing =
+                Listing { socket, request: &request, sequence: 0, buffer, count: 0, take: &mut take };
+            assert!(families.iter().all(|family| listing.of(*family).unwrap()));
+            found.retain(|row| ports.contains(&row.local.port));
+            found.sort_by_key(|row| row.cookie);
+            found
+        };
+        let each = listed(&[Some(AddressFamily::INET), Some(AddressFamily::INET6)]);
+        assert_eq!(each.len(), 2, "{each:?}");
+        assert_eq!(listed(&[None]), each);
     }
 
     #[test]
