@@ -86,6 +86,7 @@ pub fn decode(record: Record<'_>) -> Result<Input, DecodeError> {
         kind::FACTS => json(record_kind, bytes).map(Input::Facts),
         kind::SURVEY_END => json(record_kind, bytes).map(Input::SurveyEnd),
         kind::MODE => json(record_kind, bytes).map(Input::Mode),
+        kind::STACKS => json(record_kind, bytes).map(Input::Stacks),
         kind::AGGREGATES => rows(record_kind, aggregates(bytes)).map(Input::Aggregates),
         unknown => Err(DecodeError::UnknownKind { kind: unknown, length: bytes.len() }),
     }

@@ -7,6 +7,7 @@ use crate::{
     mode::ModeChange,
     process::{Comm, ProcessId},
     record::CounterReading,
+    stack::StackFacts,
     state::TcpState,
     survey::{Facts, Holder, RequestRow, SocketRow, SurveyBegin, SurveyEnd},
     time::Timestamp,
@@ -41,6 +42,8 @@ pub enum Input {
     Mode(ModeChange),
     /// Transitions that the kernel has counted.
     Aggregates(Vec<Aggregate>),
+    /// Where connections were opened.
+    Stacks(StackFacts),
 }
 
 /// A state change, as the kernel program saw it. `None` is "not known" throughout.

@@ -28,6 +28,8 @@ pub mod kind {
     pub const MODE: u16 = 10;
     /// Transitions that were counted in the kernel: rows of [`tcp_trace_common::aggregate::AggregateRow`].
     pub const AGGREGATES: u16 = 11;
+    /// Where connections were opened: [`crate::stack::StackFacts`] as JSON.
+    pub const STACKS: u16 = 12;
 }
 
 /// One undecoded record.

@@ -13,6 +13,7 @@ use tcp_trace_common::{
     event::RequestChange,
     filter::Filter,
     request,
+    stack::StackSettings,
 };
 
 /// The stream of transitions. User space sets the real size before load (`--buffer`, 16 MiB by default).
@@ -123,6 +124,10 @@ pub(crate) static SETTINGS: Settings =
 /// What to let through.
 #[unsafe(no_mangle)]
 pub(crate) static FILTER: Filter = Filter::NONE;
+
+/// Where the programs of `--stacks` find registers.
+#[unsafe(no_mangle)]
+pub(crate) static STACKS: StackSettings = StackSettings::NONE;
 
 /// Reads a field of a read-only global.
 ///

@@ -118,8 +118,8 @@ fn live(settings: LiveSettings, plan: &Plan<'_>) -> anyhow::Result<Exit> {
         let mut stop = StopSignals::new()?;
         // Before anything is attached, so that a path that cannot be written costs nothing.
         let file = plan.record.map(create).transpose()?;
-        let LiveSettings { options, filter, duration } = settings;
-        let mut live = source::start(&options, filter)?;
+        let LiveSettings { options, filter, duration, stacks } = settings;
+        let mut live = source::start(&options, filter, stacks)?;
         announce(&live.session, plan);
         file.as_ref().map(empty).transpose()?;
         let recording = file.map(|file| Writer::new(file, &live.session)).transpose()?;

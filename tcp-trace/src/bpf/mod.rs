@@ -12,6 +12,7 @@ mod object;
 mod optional;
 mod placeholders;
 mod requests;
+mod stacks;
 mod sys;
 mod tracefs;
 
@@ -21,3 +22,4 @@ pub use fill::Fill;
 pub use holders::Holders;
 pub use object::{AttachChoice, Attached, Counts, ModeChoice, Options, Ring, attach};
 pub use requests::Requests;
+pub use stacks::Stacks;

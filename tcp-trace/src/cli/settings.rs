@@ -22,6 +22,8 @@ pub struct LiveSettings {
     pub filter: FilterSpec,
     /// When to stop.
     pub duration: Option<Duration>,
+    /// Whether to take the stacks of those who open connections.
+    pub stacks: bool,
 }
 
 /// Settings of a live run.
@@ -42,7 +44,7 @@ pub fn live(source: &SourceArgs, filter: &FilterArgs, verbose: u8) -> anyhow::Re
         buffer_bytes: source.buffer,
         debug: verbose >= 2,
     };
-    Ok(LiveSettings { options, filter: spec, duration: source.duration })
+    Ok(LiveSettings { options, filter: spec, duration: source.duration, stacks: source.stacks })
 }
 
 /// Settings of a live run that shows single transitions, which are never aggregated then.

@@ -9,7 +9,10 @@ use tcp_trace_core::process::ProcessId;
 use tokio::sync::mpsc;
 
 use super::live::Command;
-use crate::survey::{Containers, Scope, Surveyor};
+use crate::{
+    stacks,
+    survey::{Containers, Scope, Surveyor},
+};
 
 /// Orders that wait for the surveyor; an order that finds no room is covered by those that wait.
 const ORDERS: usize = 4;
@@ -35,10 +38,14 @@ pub(super) enum Order {
 
 impl Lookout {
     /// Starts the threads; they end with `self`.
-    pub(super) fn start(surveyor: Surveyor, commands: mpsc::Sender<Command>) -> anyhow::Result<Self> {
+    pub(super) fn start(
+        surveyor: Surveyor,
+        commands: mpsc::Sender<Command>,
+        stacks: Option<stacks::Handle>,
+    ) -> anyhow::Result<Self> {
         let (orders, receiver) = mpsc::channel(ORDERS);
         let sender = commands.clone();
-        spawn("tcp-trace-survey", move || survey(surveyor, receiver, &sender))?;
+        spawn("tcp-trace-survey", move || survey(surveyor, receiver, &sender, stacks))?;
         let (processes, receiver) = mpsc::channel(LISTS);
         let sender = commands.clone();
         spawn("tcp-trace-look", move || look(receiver, &sender))?;
@@ -72,7 +79,12 @@ pub(super) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow:
 }
 
 /// Until there is an end, or nobody is left to listen.
-fn survey(mut surveyor: Surveyor, mut orders: mpsc::Receiver<Order>, commands: &mpsc::Sender<Command>) {
+fn survey(
+    mut surveyor: Surveyor,
+    mut orders: mpsc::Receiver<Order>,
+    commands: &mpsc::Sender<Command>,
+    mut stacks: Option<stacks::Handle>,
+) {
     while let Some(mut order) = orders.blocking_recv() {
         while let Ok(another) = orders.try_recv() {
             order = order.max(another);
@@ -82,6 +94,9 @@ fn survey(mut surveyor: Surveyor, mut orders: mpsc::Receiver<Order>, commands: &
             Order::Stop(scope) => (scope, true),
         };
         let send = |command| commands.blocking_send(command).is_ok();
+        if last && let Some(stacks) = stacks.take() {
+            stacks.finish();
+        }
         // Only what two surveys of everything have missed is believed to be gone.
         if last && scope == Scope::All {
             let (mark, begin) = Surveyor::begin(scope);
