@@ -62,6 +62,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
 }
 
 fn stream(args: &StreamArgs, verbose: u8) -> anyhow::Result<Exit> {
+    settings::check_stacks(args)?;
     let format = match (args.closed, args.json) {
         (false, false) => Format::Stream(settings::columns(args)),
         (false, true) => Format::StreamJson,
@@ -221,7 +222,8 @@ fn engine(
     plan: &Plan<'_>,
     recording: Option<Writer<File>>,
 ) -> anyhow::Result<Engine<BufWriter<io::Stdout>>> {
-    let sink = Sink::new(BufWriter::with_capacity(1 << 16, io::stdout()), plan.format);
+    let format = plan.format.with_stacks(session.takes_stacks());
+    let sink = Sink::new(BufWriter::with_capacity(1 << 16, io::stdout()), format);
     let (changes, closed) = (sink.wants_changes(), sink.wants_closed());
     let settings = tracker::Settings { changes, closed, ..plan.tracker };
     let tracker = Tracker::new(session.clone(), filter, settings)

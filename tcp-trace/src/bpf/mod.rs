@@ -22,4 +22,4 @@ pub use fill::Fill;
 pub use holders::Holders;
 pub use object::{AttachChoice, Attached, Counts, ModeChoice, Options, Ring, attach};
 pub use requests::Requests;
-pub use stacks::Stacks;
+pub use stacks::{Stacks, StacksOrNot, attach as attach_stacks};

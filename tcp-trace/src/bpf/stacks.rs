@@ -13,7 +13,7 @@ use tcp_trace_common::{
     counters::PerCpu,
     stack::{StackSettings, registers},
 };
-use tcp_trace_core::session::Degradation;
+use tcp_trace_core::session::{Attach, Degradation};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::{
@@ -64,9 +64,16 @@ impl Stacks {
 }
 
 impl Attached {
-    /// Attaches the programs of `--stacks` beside the others. What cannot be had becomes a degradation.
-    pub fn with_stacks(&mut self) -> Option<Stacks> {
-        let (stacks, degradations) = attach();
+    /// Takes note of what [`attach`] has come to.
+    pub fn with_stacks(&mut self, attached: StacksOrNot) -> Option<Stacks> {
+        let (stacks, degradations) = attached;
+        if self.attach == Attach::Tracepoint {
+            let reason = "it needs tp_btf, whose socket cookies join a stack to its connection; so where connections were \
+                          opened is not known";
+            self.degradations
+                .push(degraded(reason.into(), "a kernel of 5.12 or later with CONFIG_DEBUG_INFO_BTF"));
+            return None;
+        }
         self.degradations.extend(degradations);
         if let Some(stacks) = &stacks {
             self.programs.extend_from_slice(&stacks.programs);
@@ -76,8 +83,12 @@ impl Attached {
     }
 }
 
+/// The programs, if they can be had, and what cannot.
+pub type StacksOrNot = (Option<Stacks>, Vec<Degradation>);
+
 /// Attaches the programs. What cannot be had, or all of it, is in the degradations.
-fn attach() -> (Option<Stacks>, Vec<Degradation>) {
+#[must_use]
+pub fn attach() -> StacksOrNot {
     let mut degradations = Vec::new();
     match try_attach(&mut degradations) {
         Ok(stacks) => (Some(stacks), degradations),

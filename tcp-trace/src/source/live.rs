@@ -78,6 +78,8 @@ pub fn start(options: &bpf::Options, filter: FilterSpec, stacks: bool) -> anyhow
     let netns = (options.filter.netns != 0).then_some(options.filter.netns);
     let mut surveyor = Surveyor::new(netns);
     let (options, no_aggregation) = without_aggregation(*options, &filter);
+    // Before the main programs, so that no connection whose birth is seen lacks its stack.
+    let stacks = stacks.then(bpf::attach_stacks);
     // Beside the making of the programs, which takes longer: so it is read shortly before they are attached.
     let (mut attached, baseline) = thread::scope(|scope| {
         let baseline = scope.spawn(|| surveyor.baseline());
@@ -86,7 +88,7 @@ pub fn start(options: &bpf::Options, filter: FilterSpec, stacks: bool) -> anyhow
         anyhow::Ok((attached, baseline))
     })?;
     attached.degradations.extend(no_aggregation);
-    let stacks = if stacks { attached.with_stacks() } else { None };
+    let stacks = stacks.and_then(|stacks| attached.with_stacks(stacks));
     let session = Session {
         program: env!("CARGO_PKG_VERSION").to_owned(),
         pid: host::sees_all_processes().then(std::process::id),
