@@ -25,7 +25,7 @@ use tcp_trace_core::{
 };
 use zerocopy::FromBytes as _;
 
-use self::trace::Tracer;
+use self::trace::{Looked, Tracer};
 use crate::{bpf, host, source::Batch};
 
 /// How often the buffer is looked at. A process that ends sooner after it has opened a connection is gone by then.
@@ -79,6 +79,9 @@ pub fn start(
     Ok(Handle { stop, done })
 }
 
+/// A connection that was opened: cookie, when, and in which call.
+type Opened = (NonZeroU64, Timestamp, StackKind);
+
 struct Collector<D> {
     kernel: bpf::Stacks,
     deliver: D,
@@ -115,17 +118,24 @@ impl<D: Fn(Batch) -> bool> Collector<D> {
 
     /// Takes what is in the buffer. Returns whether anybody listens.
     fn pass(&mut self) -> bool {
-        while let Some((opening, trace)) = self.next() {
-            self.open(opening, trace);
-            if self.facts.opened.len() >= OPENINGS && !self.tell(self.facts.until) {
+        loop {
+            // All processes first, which may be gone before names are found.
+            let looked: Vec<_> = std::iter::from_fn(|| self.next()).take(OPENINGS).collect();
+            if looked.is_empty() {
+                return true;
+            }
+            for (opening, looked) in looked {
+                let trace = self.tracer.name(looked);
+                self.open(opening, trace);
+            }
+            if !self.tell(self.facts.until) {
                 return false;
             }
         }
-        true
     }
 
     /// The next stack, and its connection: cookie, time, and in which call.
-    fn next(&mut self) -> Option<((NonZeroU64, Timestamp, StackKind), Trace)> {
+    fn next(&mut self) -> Option<(Opened, Looked)> {
         let Self { kernel, tracer, .. } = self;
         loop {
             let item = kernel.ring.next()?;
@@ -137,12 +147,12 @@ impl<D: Fn(Batch) -> bool> Collector<D> {
                 _ => StackKind::FirstRead,
             };
             let process = ProcessId::new(dump.tgid, Some(dump.process_start_ns));
-            let trace = tracer.trace(process, dump);
-            return Some(((cookie, Timestamp(dump.time_ns), kind), trace));
+            let looked = tracer.look(process, dump);
+            return Some(((cookie, Timestamp(dump.time_ns), kind), looked));
         }
     }
 
-    fn open(&mut self, (cookie, time, kind): (NonZeroU64, Timestamp, StackKind), trace: Trace) {
+    fn open(&mut self, (cookie, time, kind): Opened, trace: Trace) {
         let next = u32::try_from(self.numbers.len()).unwrap_or(u32::MAX);
         let number = match self.numbers.get(&trace) {
             Some(number) => *number,

@@ -40,6 +40,24 @@ pub(super) struct Tracer {
     traces: FxHashMap<(ProcessId, Walked), Trace>,
 }
 
+/// A stack that was looked at.
+#[derive(Debug)]
+pub(super) enum Looked {
+    /// Nothing is left to be found out.
+    Told(Trace),
+    /// Its functions have no names yet.
+    Walked { key: (ProcessId, Walked), places: Vec<Located> },
+}
+
+/// An address.
+#[derive(Debug)]
+pub(super) struct Located {
+    /// `None` where no file is behind it, or none that could be read.
+    file: Option<FileId>,
+    /// Without a name.
+    frame: Frame,
+}
+
 #[derive(Debug)]
 struct Process {
     /// `None` if it was gone.
@@ -58,26 +76,42 @@ impl Tracer {
         }
     }
 
-    /// The functions that the process was in.
-    pub(super) fn trace(&mut self, process: ProcessId, dump: &StackDump) -> Trace {
+    /// What can only be had as long as the process is there: quick, so that few are gone by then.
+    pub(super) fn look(&mut self, process: ProcessId, dump: &StackDump) -> Looked {
         let mut walked = self.walk(process, dump);
         // It may have loaded a library since, or another program.
         if matches!(walked, None | Some(Walked { end: End::NotCode, .. })) && self.refresh(process) {
             walked = self.walk(process, dump);
         }
         let Some(walked) = walked else {
-            return untold(
-                "the process was gone, or could not be looked at, before its stack was symbolised",
-            );
+            return untold("the process was gone, or could not be looked at, before its stack was");
         };
         if walked.addresses.is_empty() {
-            return untold("the process had no such code any more when its stack was to be symbolised");
+            return untold("the process had no such code any more when its stack was looked at");
         }
         let key = (process, walked);
         if let Some(known) = self.traces.get(&key) {
+            return Looked::Told(known.clone());
+        }
+        let places = key.1.addresses.iter().map(|address| self.locate(process, *address)).collect();
+        Looked::Walked { key, places }
+    }
+
+    /// Names the functions.
+    pub(super) fn name(&mut self, looked: Looked) -> Trace {
+        let (key, places) = match looked {
+            Looked::Told(trace) => return trace,
+            Looked::Walked { key, places } => (key, places),
+        };
+        if let Some(known) = self.traces.get(&key) {
             return known.clone();
         }
-        let trace = self.symbolise(process, &key.1);
+        let mut frames = Vec::new();
+        for (index, place) in places.into_iter().enumerate() {
+            frames.extend(self.functions(place, index == 0));
+        }
+        let interpreter = frames.iter().find_map(interpreter).map(str::to_owned);
+        let trace = Trace { cut_off: cut_off(key.1.end, frames.last()), frames, interpreter };
         if self.traces.len() >= KNOWN {
             self.traces.clear();
         }
@@ -113,39 +147,39 @@ impl Tracer {
         true
     }
 
-    fn symbolise(&mut self, process: ProcessId, walked: &Walked) -> Trace {
-        let Walked { addresses, end } = walked;
-        let mut frames = Vec::new();
-        for (index, address) in addresses.iter().enumerate() {
-            frames.extend(self.functions(process, *address, index == 0));
+    /// Which file an address is in, and where.
+    fn locate(&self, process: ProcessId, address: u64) -> Located {
+        let nowhere = Located { file: None, frame: Frame { offset: address, ..Frame::default() } };
+        let memory = self.processes.get(&process).and_then(|known| known.memory.as_ref());
+        let Some(mapping) = memory.and_then(|memory| memory.at(address)) else { return nowhere };
+        let module = Some(mapping.path.clone()).filter(|path| !path.is_empty());
+        let known = mapping.file.and_then(|file| Some((file, self.modules.get(&file)?.as_ref()?)));
+        let within = address - mapping.start + mapping.offset;
+        match known.and_then(|(file, module)| Some((file, module.address(within)?))) {
+            Some((file, offset)) => {
+                Located { file: Some(file), frame: Frame { module, offset, ..Frame::default() } }
+            }
+            None => Located { file: None, frame: Frame { module, ..nowhere.frame } },
         }
-        let interpreter = frames.iter().find_map(interpreter).map(str::to_owned);
-        Trace { cut_off: cut_off(*end, frames.last()), frames, interpreter }
     }
 
-    /// The functions at an address, innermost first.
-    fn functions(&mut self, process: ProcessId, address: u64, innermost: bool) -> Vec<Frame> {
-        let nameless = Frame { offset: address, ..Frame::default() };
-        let memory = self.processes.get(&process).and_then(|known| known.memory.as_ref());
-        let Some(mapping) = memory.and_then(|memory| memory.at(address)) else { return vec![nameless] };
-        let path = Some(mapping.path.clone()).filter(|path| !path.is_empty());
-        let nameless = Frame { module: path.clone(), ..nameless };
-        let Some(file) = mapping.file else { return vec![nameless] };
-        let Some(Some(module)) = self.modules.get(&file) else { return vec![nameless] };
-        let Some(offset) = module.address(address - mapping.start + mapping.offset) else {
-            return vec![nameless];
-        };
+    /// The functions at a place, innermost first.
+    fn functions(&mut self, place: Located, innermost: bool) -> Vec<Frame> {
+        let Located { file, frame } = place;
+        let Some(file) = file else { return vec![frame] };
+        let Some(Some(module)) = self.modules.get(&file) else { return vec![frame] };
         if self.functions.len() >= KNOWN {
             self.functions.clear();
         }
-        let symbols = &self.symbols;
+        let Self { functions, symbols, .. } = self;
         // A return address is behind its call, and may be that of the next function.
-        let found = || symbols.functions(&module.path(), offset - u64::from(!innermost));
-        let found = self.functions.entry((file, offset)).or_insert_with(found);
+        let found = || symbols.functions(&module.path(), frame.offset - u64::from(!innermost));
+        let found = functions.entry((file, frame.offset)).or_insert_with(found);
         if found.is_empty() {
-            return vec![Frame { offset, ..nameless }];
+            return vec![frame];
         }
-        let placed = |frame: &Frame| Frame { module: path.clone(), offset, ..frame.clone() };
+        let Frame { module, offset, .. } = frame;
+        let placed = |frame: &Frame| Frame { module: module.clone(), offset, ..frame.clone() };
         found.iter().map(placed).collect()
     }
 }
@@ -177,8 +211,8 @@ impl Code for Looking<'_> {
 }
 
 /// Of a stack of which nothing can be told.
-fn untold(why: &str) -> Trace {
-    Trace { frames: Vec::new(), cut_off: Some(why.to_owned()), interpreter: None }
+fn untold(why: &str) -> Looked {
+    Looked::Told(Trace { frames: Vec::new(), cut_off: Some(why.to_owned()), interpreter: None })
 }
 
 /// Why a stack ends before the program's beginning.

@@ -153,8 +153,8 @@ fn server_in_c(folder: &Folder, flags: &[&str], frame: usize) -> PathBuf {
     program
 }
 
-/// Connections that their client closes after it has sent something.
-fn leak_into(ns: &NetNs, port: u16) {
+/// Connections that their client closes after it has sent something; the client stays.
+fn leak_into(ns: &NetNs, port: u16) -> Helper {
     let connect = format!("connect=127.0.0.1:{port}");
     let mut client = Helper::spawn(ns, "client", &[&connect, &format!("count={LEAK}")]).unwrap();
     client.expect("ready", PATIENCE).unwrap();
@@ -164,6 +164,7 @@ fn leak_into(ns: &NetNs, port: u16) {
     for _ in 0..LEAK {
         client.expect("closed", PATIENCE).unwrap();
     }
+    client
 }
 
 /// What a report says of where a leaking server has opened its sockets.
@@ -173,7 +174,7 @@ fn leaked_stack(program: &Path, arguments: &[&str], port: u16) -> Value {
     let tracer =
         Tracer::start(&["report", "--json", "--stacks", "--close-wait-after", "200ms", "--netns", &inum]);
     let server = Server::start(&ns, program, arguments);
-    leak_into(&ns, port);
+    let _client = leak_into(&ns, port);
     thread::sleep(Duration::from_millis(700));
     let report = tracer.report();
     assert_whole(&report);
@@ -282,7 +283,9 @@ fn finished_connections_carry_their_stacks() {
     let inum = ns.inum().to_string();
     let tracer = Tracer::start(&["stream", "--closed", "--json", "--stacks", "--netns", &inum]);
     let server = Server::start(&ns, &program, &["7106"]);
-    leak_into(&ns, 7106);
+    let _client = leak_into(&ns, 7106);
+    // A process that is gone within a few milliseconds cannot be looked at, which is another matter.
+    thread::sleep(Duration::from_millis(500));
     drop(server);
     thread::sleep(Duration::from_millis(300));
     let lines: Vec<Value> = tracer.lines();
