@@ -24,6 +24,8 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("a_frame_too_large_to_see_past_is_said_to_be", a_frame_too_large_to_see_past_is_said_to_be),
     ("a_program_in_rust_is_named", a_program_in_rust_is_named),
     ("cpython_is_named_at_the_native_level", cpython_is_named_at_the_native_level),
+    ("accept_is_told_where_the_kernel_allows_it", accept_is_told_where_the_kernel_allows_it),
+    ("a_recording_holds_what_it_takes", a_recording_holds_what_it_takes),
     ("finished_connections_carry_their_stacks", finished_connections_carry_their_stacks),
 ];
 
@@ -272,6 +274,58 @@ fn cpython_is_named_at_the_native_level() {
     let frames = stack["frames"].as_array().unwrap();
     let in_python = |frame: &Value| frame["module"].as_str().is_some_and(|name| name.contains("python"));
     assert!(frames.iter().any(in_python), "{stack}");
+}
+
+/// A leak of the test program's own, which needs no compiler and no interpreter.
+fn leak_of_a_helper(ns: &NetNs) -> (Helper, Helper) {
+    let mut server = Helper::spawn(ns, "leaky-server", &["listen=127.0.0.1:7107"]).unwrap();
+    server.expect("listening", PATIENCE).unwrap();
+    let client = leak_into(ns, 7107);
+    for _ in 0..LEAK {
+        server.expect("eof", PATIENCE).unwrap();
+    }
+    (server, client)
+}
+
+fn accept_is_told_where_the_kernel_allows_it() {
+    requires(&[Feature::TpBtfCookie]);
+    let ns = NetNs::new().unwrap();
+    let inum = ns.inum().to_string();
+    let tracer =
+        Tracer::start(&["report", "--json", "--stacks", "--close-wait-after", "100ms", "--netns", &inum]);
+    let _helpers = leak_of_a_helper(&ns);
+    thread::sleep(Duration::from_millis(500));
+    let report = tracer.report();
+    let stacks = report["close_wait"]["processes"][0]["stacks"].as_array().unwrap();
+    let degradations = report["source"]["degradations"].as_array().unwrap();
+    let degraded = degradations.iter().find(|one| one["feature"] == "stacks");
+    let tiers = report["source"]["tiers"].as_array().unwrap();
+    let exact = tiers.iter().any(|tier| tier == "fentry");
+    let expected = if exact { "accepted" } else { "first_read" };
+    assert_eq!(stacks.iter().map(|stack| stack["count"].as_u64().unwrap()).sum::<u64>(), LEAK, "{stacks:?}");
+    for stack in stacks {
+        assert_eq!(stack["kind"], expected, "{stack}");
+        assert!(functions(stack).iter().any(|name| name.contains("tcp_trace_testkit")), "{stack}");
+    }
+    assert_eq!(degraded.is_some(), !exact, "{degradations:?}");
+}
+
+/// The report of a recording is the live one, also on a machine that has none of the programs.
+fn a_recording_holds_what_it_takes() {
+    requires(&[Feature::TpBtfCookie]);
+    let (ns, folder) = (NetNs::new().unwrap(), Folder::new());
+    let (inum, path) = (ns.inum().to_string(), folder.0.join("stacks.tctrace"));
+    let path = path.to_str().unwrap();
+    let common = ["report", "--json", "--close-wait-after", "100ms"];
+    let live = ["--stacks", "--netns", &inum, "--record", path];
+    let tracer = Tracer::start(&[&common[..], &live].concat());
+    let _helpers = leak_of_a_helper(&ns);
+    thread::sleep(Duration::from_millis(300));
+    let live = tracer.report();
+    assert!(live["close_wait"]["processes"][0]["stacks"][0]["kind"].is_string(), "{live}");
+    let replayed = Tracer::run(&[&common[..], &["--from", path]].concat());
+    let replayed: Value = serde_json::from_slice(&replayed.stdout).unwrap();
+    assert_eq!(live, replayed);
 }
 
 /// Short connections are over before anybody has symbolised where they were opened.
