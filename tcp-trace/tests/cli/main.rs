@@ -14,6 +14,7 @@ mod replay;
 mod report;
 mod schema;
 mod snapshot;
+mod stacks;
 mod stream;
 mod tape;
 mod tracer;
