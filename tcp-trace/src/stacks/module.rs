@@ -173,7 +173,7 @@ impl Module {
         let length = length.unwrap_or(rest).min(rest);
         ensure!(length <= TABLES, "unwind tables of {length} bytes");
         let mut bytes = vec![0; usize::try_from(length)?];
-        self.file.read_exact_at(&mut bytes, load.offset + within)?;
+        self.file.read_exact_at(&mut bytes, load.offset.wrapping_add(within))?;
         Ok((bytes, address))
     }
 }

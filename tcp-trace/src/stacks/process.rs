@@ -53,6 +53,11 @@ impl Memory {
 }
 
 impl Mapping {
+    /// Where in the file an address is that is in the mapping.
+    pub(super) fn in_file(&self, address: u64) -> u64 {
+        address.wrapping_sub(self.start).wrapping_add(self.offset)
+    }
+
     /// Names by which the file may be opened: the mapping itself, which also shows a file that was removed, and the path
     /// as the process's own mount namespace has it.
     pub(super) fn names(&self, pid: u32) -> [PathBuf; 2] {

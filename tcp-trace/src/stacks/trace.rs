@@ -154,7 +154,7 @@ impl Tracer {
         let Some(mapping) = memory.and_then(|memory| memory.at(address)) else { return nowhere };
         let module = Some(mapping.path.clone()).filter(|path| !path.is_empty());
         let known = mapping.file.and_then(|file| Some((file, self.modules.get(&file)?.as_ref()?)));
-        let within = address - mapping.start + mapping.offset;
+        let within = mapping.in_file(address);
         match known.and_then(|(file, module)| Some((file, module.address(within)?))) {
             Some((file, offset)) => {
                 Located { file: Some(file), frame: Frame { module, offset, ..Frame::default() } }
@@ -173,7 +173,7 @@ impl Tracer {
         }
         let Self { functions, symbols, .. } = self;
         // A return address is behind its call, and may be that of the next function.
-        let found = || symbols.functions(&module.path(), frame.offset - u64::from(!innermost));
+        let found = || symbols.functions(&module.path(), frame.offset.saturating_sub(u64::from(!innermost)));
         let found = functions.entry((file, frame.offset)).or_insert_with(found);
         if found.is_empty() {
             return vec![frame];
@@ -201,11 +201,11 @@ impl Code for Looking<'_> {
             module.inspect_err(|error| log::info!("{}: {error:#}", mapping.path)).ok()
         });
         let Some(module) = opened else { return Some(unknown) };
-        let offset = address - mapping.start + mapping.offset;
+        let offset = mapping.in_file(address);
         let plausible =
             if innermost { module.is_after_syscall(offset) } else { module.is_after_call(offset) };
         let at = module.address(offset)?;
-        let row = module.row(if innermost { at } else { at - 1 });
+        let row = module.row(if innermost { at } else { at.saturating_sub(1) });
         Some(Place { row, plausible: plausible != Some(false) })
     }
 }
