@@ -24,9 +24,8 @@ use super::{
     placeholders::Filled,
 };
 
-/// Bytes of the buffer: some hundred stacks between two looks at it, and so many a second at most that whoever unwinds them
-/// keeps up.
-const BUFFER: u32 = 2 << 20;
+/// Bytes of the buffer: some 3,500 stacks, while whoever takes them out is reading a large program's debug information.
+const BUFFER: u32 = 16 << 20;
 
 /// Bytes of a task's kernel stack on x86-64 without KASAN (`THREAD_SIZE`, `arch/x86/include/asm/page_64_types.h`), with
 /// `pt_regs` at its end; for kernels before 5.15, which have no FRED. User space checks what is found there.
