@@ -24,6 +24,7 @@ pub mod record;
 pub mod report;
 pub mod session;
 pub mod snapshot;
+pub mod stack;
 pub mod state;
 pub mod survey;
 pub mod time;

@@ -20,4 +20,5 @@ pub mod run;
 pub mod sink;
 pub mod snapshot;
 pub mod source;
+pub mod stacks;
 pub mod survey;

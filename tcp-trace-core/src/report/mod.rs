@@ -8,6 +8,7 @@ mod document;
 mod half_open;
 mod line;
 mod obituary;
+mod opened_at;
 
 pub use change::{EVENT_NAME, Process, StateChange};
 pub use document::{
@@ -21,3 +22,4 @@ pub use half_open::{
 };
 pub use line::LineWriter;
 pub use obituary::{CLOSED_EVENT_NAME, Closer, Ending, Obituary, Role};
+pub use opened_at::{OpenedAt, StackCount};

@@ -202,7 +202,7 @@ impl Tracker {
         if connection.accepted && step.afterlife.is_some() {
             self.time_waits.entered(connection.cookie, connection.owner(), event.time);
         }
-        self.bury(&mut connection, None, output);
+        self.bury(&mut connection, None, self.now, output);
     }
 
     /// Rows may still come of connections that came in on a listener that is closed.

@@ -6,7 +6,7 @@ use super::{
     judge,
     wake::Ended,
 };
-use crate::{input::Event, report::Obituary, state::TcpState};
+use crate::{input::Event, report::Obituary, state::TcpState, time::Timestamp};
 
 impl Tracker {
     /// A connection or a listener has ended.
@@ -29,7 +29,7 @@ impl Tracker {
             Some(cookie) if self.awaits_close(event) => {
                 self.wake.add(cookie, connection, obituary, event.time);
             }
-            _ => self.bury(&mut connection, obituary, output),
+            _ => self.bury(&mut connection, obituary, event.time, output),
         }
     }
 
@@ -53,7 +53,7 @@ impl Tracker {
 
     /// What is known of a connection that has ended is all that will be known of it.
     pub(super) fn conclude(&mut self, ended: Ended, output: &mut Output) {
-        let Ended { mut connection, mut obituary, .. } = ended;
+        let Ended { mut connection, mut obituary, at } = ended;
         if connection.is_provisional() {
             // Somebody had accepted it, and who that was nobody has told.
             connection.disown();
@@ -71,7 +71,7 @@ impl Tracker {
                 self.accept_all(held, &mut connection, output);
             }
         }
-        self.bury(&mut connection, obituary, output);
+        self.bury(&mut connection, obituary, at, output);
     }
 
     /// Attributes a connection's transitions, and says how it lived.
@@ -79,10 +79,14 @@ impl Tracker {
         &mut self,
         connection: &mut Connection,
         obituary: Option<Box<Obituary>>,
+        at: Timestamp,
         output: &mut Output,
     ) {
         self.tally.attribute(connection);
-        output.closed.extend(obituary.filter(|_| connection.accepted).map(|obituary| *obituary));
+        match obituary.filter(|_| connection.accepted) {
+            Some(obituary) => self.stacks.bury(at, *obituary, output),
+            None => self.stacks.forget(connection.cookie),
+        }
     }
 
     /// Makes events that were held back part of the report.

@@ -20,6 +20,7 @@ mod naming;
 mod people;
 mod requests;
 mod sources;
+mod stacks;
 mod summary;
 mod survey;
 mod table;
@@ -41,6 +42,7 @@ use self::{
     namespaces::Namespaces,
     people::People,
     requests::Requests,
+    stacks::Stacks,
     survey::{Samples, Survey},
     table::{Place, Table},
     tally::Tally,
@@ -139,6 +141,7 @@ pub struct Tracker {
     time_waits: TimeWaits,
     wake: Wake,
     modes: Modes,
+    stacks: Stacks,
     /// The survey that is under way.
     survey: Option<Survey>,
     /// What the last survey found out about sockets beyond their state.
@@ -165,6 +168,7 @@ impl Tracker {
             .map(crate::filter::FilterSpec::compile)
             .collect::<Result<_, _>>()?;
         let started = session.started;
+        let stacks = Stacks::new(&session, settings.max_connections);
         let counts_lost = session.filter.is_decided_in_kernel() && filter.is_empty();
         Ok(Self {
             session,
@@ -183,6 +187,7 @@ impl Tracker {
             time_waits: TimeWaits::default(),
             wake: Wake::default(),
             modes: Modes::default(),
+            stacks,
             survey: None,
             samples: Samples::default(),
             window_start: started,
@@ -221,6 +226,7 @@ impl Tracker {
             Input::Mode(change) => self.mode(*change),
             Input::Degradation(degradation) => self.session.degradations.push(degradation.clone()),
             Input::Aggregates(rows) => self.aggregates(rows),
+            Input::Stacks(facts) => self.stacks(facts, output),
         }
         if matches!(input, Input::End(_)) {
             for ended in self.wake.drain() {
@@ -230,6 +236,7 @@ impl Tracker {
         while let Some(ended) = self.wake.overdue(self.now) {
             self.conclude(ended, output);
         }
+        self.release_obituaries(matches!(input, Input::End(_)), output);
     }
 
     /// Whether the table is to be put right as soon as possible: transitions were lost since the last whole survey, or

@@ -19,7 +19,7 @@ pub(super) struct Ended {
     pub(super) connection: Connection,
     /// If one is wanted.
     pub(super) obituary: Option<Box<Obituary>>,
-    at: Timestamp,
+    pub(super) at: Timestamp,
 }
 
 /// The connections that wait, in the order of their ends.
@@ -42,6 +42,11 @@ impl Wake {
         self.ended.insert(cookie, Ended { connection, obituary, at });
         self.order.push_back((at, cookie));
         self.gauge.holds(self.ended.len());
+    }
+
+    /// Whether a connection waits.
+    pub(super) fn has(&self, cookie: NonZeroU64) -> bool {
+        self.ended.contains_key(&cookie)
     }
 
     /// How many wait.

@@ -10,4 +10,5 @@ mod dsl;
 mod properties;
 mod render;
 mod scenarios;
+mod stacks;
 mod surveys;

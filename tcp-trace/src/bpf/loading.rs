@@ -43,7 +43,7 @@ pub(super) struct Ground {
 }
 
 impl Ground {
-    fn settings(self, buffers: Layout, filtering: bool) -> Settings {
+    pub(super) fn settings(self, buffers: Layout, filtering: bool) -> Settings {
         Settings {
             wake_mask: wake_mask(buffers.each),
             // The reader comes by itself in time, unless the rate is beyond all that a buffer of this size is for.
@@ -72,7 +72,7 @@ impl Loader {
         }))
     }
 
-    fn finish<'a>(self) -> EbpfLoader<'a> {
+    pub(super) fn finish<'a>(self) -> EbpfLoader<'a> {
         self.0.join().unwrap_or_else(|_panic| EbpfLoader::new())
     }
 }

@@ -276,6 +276,11 @@ fn attach_part(object: &mut Ebpf, btf: &Btf, name: &str, hook: Hook, target: &st
     }
 }
 
+/// Why a program on a function is refused.
+pub(super) fn why(error: &ProgramError) -> String {
+    if is_forbidden(error) { lockdown() } else { load_failure(error).to_string() }
+}
+
 fn refusal(error: ProgramError, target: &str) -> Refusal {
     let forbidden = is_forbidden(&error);
     let reason = match error {

@@ -99,6 +99,10 @@ pub struct SourceArgs {
     /// What to do when the stream cannot keep up
     #[arg(long, value_enum, default_value_t = ModeArg::Auto, help_heading = "Source")]
     pub mode: ModeArg,
+    /// Tell where in their programs connections are opened: the user stack at connect() and at accept(), or the first read
+    /// where accept() cannot be had
+    #[arg(long, help_heading = "Source")]
+    pub stacks: bool,
     /// Stop after this time
     #[arg(long, value_name = "D", value_parser = units::duration, help_heading = "Source")]
     pub duration: Option<Duration>,
@@ -197,7 +201,7 @@ pub struct StreamArgs {
     #[command(flatten)]
     pub memory: MemoryArgs,
     /// Read a recording instead of the live kernel
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["attach", "buffer", "mode", "duration"], help_heading = "Source")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["attach", "buffer", "mode", "stacks", "duration"], help_heading = "Source")]
     pub from: Option<PathBuf>,
     /// Keep a recording as well
     #[arg(long, value_name = "FILE", conflicts_with = "from", help_heading = "Source")]
@@ -230,7 +234,7 @@ pub struct ReportArgs {
     #[command(flatten)]
     pub memory: MemoryArgs,
     /// Read a recording instead of the live kernel
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["attach", "buffer", "mode", "duration"], help_heading = "Source")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["attach", "buffer", "mode", "stacks", "duration"], help_heading = "Source")]
     pub from: Option<PathBuf>,
     /// Keep a recording as well
     #[arg(long, value_name = "FILE", conflicts_with = "from", help_heading = "Source")]

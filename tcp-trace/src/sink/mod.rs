@@ -42,6 +42,17 @@ pub enum Format {
     Nothing,
 }
 
+impl Format {
+    /// The same, with a column for where connections were opened.
+    #[must_use]
+    pub fn with_stacks(self, stacks: bool) -> Self {
+        match self {
+            Self::Closed(columns) => Self::Closed(Columns { stacks, ..columns }),
+            other => other,
+        }
+    }
+}
+
 /// State changes that are written together.
 const CHUNK: usize = 2048;
 

@@ -68,6 +68,12 @@ pub fn comm(pid: u32) -> Option<String> {
     Some(String::from_utf8_lossy(&without_newline(bytes)).into_owned())
 }
 
+/// When the process with this pid started, as [`ProcessId::start_ns`] has it; `None` if there is none that runs.
+#[must_use]
+pub fn started(pid: u32) -> Option<u64> {
+    ProcessId::new(pid, Some(start(&Folder::of_process(pid).ok()?)?)).start_ns
+}
+
 /// When it started, of a process that is not a zombie: one that has ended has no descriptors any more, and most of
 /// the rest cannot be read.
 fn start(folder: &Folder) -> Option<u64> {

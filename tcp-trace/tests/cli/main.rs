@@ -17,6 +17,7 @@ mod replay;
 mod report;
 mod schema;
 mod snapshot;
+mod stacks;
 mod stream;
 mod tape;
 mod tracer;

@@ -21,6 +21,7 @@ mod recordings;
 mod requirements;
 mod results;
 mod snapshot;
+mod stacks;
 mod states;
 mod stream;
 mod survey;
@@ -47,7 +48,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Durations are measured: tests at the same time would disturb each other.
     arguments.test_threads.get_or_insert(1);
-    let groups: [(&str, &[(&str, Test)]); 20] = [
+    let groups: [(&str, &[(&str, Test)]); 21] = [
         ("counts", counts::TESTS),
         ("aggregate", aggregate::TESTS),
         ("close_wait", close_wait::TESTS),
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         ("snapshot", snapshot::TESTS),
         ("doctor", doctor::TESTS),
         ("kill", kill::TESTS),
+        ("stacks", stacks::TESTS),
     ];
     let trials = groups.iter().flat_map(|(group, tests)| {
         tests.iter().map(move |(name, test)| trial(format!("{group}::{name}"), *test))

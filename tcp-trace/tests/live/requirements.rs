@@ -6,7 +6,7 @@
 //! found by a probe; otherwise the test runs, and fails if the feature is not there after all. What is
 //! skipped on each kernel of the matrix is an error of `cargo xtask vm`.
 
-use std::{fmt, panic::resume_unwind};
+use std::{fmt, panic::resume_unwind, process::Command};
 
 use aya::{programs::ProgramType, sys::is_program_supported};
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with};
@@ -32,6 +32,12 @@ pub(crate) enum Feature {
     SkDataReady,
     /// Something that starts containers.
     ContainerRuntime,
+    /// gcc.
+    CCompiler,
+    /// rustc.
+    RustCompiler,
+    /// CPython.
+    Python,
 }
 
 /// Major and minor version of a kernel.
@@ -55,17 +61,21 @@ struct Facts {
 }
 
 impl Feature {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 9] = [
         Self::TpBtfCookie,
         Self::Fentry,
         Self::Mptcp,
         Self::TotalRto,
         Self::SkDataReady,
         Self::ContainerRuntime,
+        Self::CCompiler,
+        Self::RustCompiler,
+        Self::Python,
     ];
 
     fn facts(self) -> Facts {
         let kernel = |name, major, minor, excuse| Facts { name, since: Some(Version(major, minor)), excuse };
+        let machine = |name, excuse| Facts { name, since: None, excuse };
         match self {
             Self::TpBtfCookie => kernel("socket cookies in tp_btf", 5, 12, || None),
             Self::Fentry => kernel("fentry", 5, 5, fentry_is_refused),
@@ -75,6 +85,11 @@ impl Feature {
             Self::ContainerRuntime => {
                 Facts { name: "a container runtime", since: None, excuse: no_container_runtime }
             }
+            Self::CCompiler => machine("a C compiler", || no_program("gcc", "gcc is not installed")),
+            Self::RustCompiler => {
+                machine("a Rust compiler", || no_program("rustc", "rustc is not installed"))
+            }
+            Self::Python => machine("CPython", || no_program("python3", "python3 is not installed")),
         }
     }
 
@@ -135,6 +150,12 @@ fn mptcp_is_left_out() -> Option<&'static str> {
 
 fn no_container_runtime() -> Option<&'static str> {
     container::require_podman().is_err().then_some("podman and runc are not installed")
+}
+
+fn no_program(name: &str, why: &'static str) -> Option<&'static str> {
+    let quiet = std::process::Stdio::null;
+    let ran = Command::new(name).arg("--version").stdout(quiet()).stderr(quiet()).status();
+    (!ran.is_ok_and(|status| status.success())).then_some(why)
 }
 
 /// Each feature is here, or missing for a reason that can be told.

@@ -248,10 +248,10 @@ mod tests {
         let listed = |families: &[Option<AddressFamily>]| {
             let request = Dump { states: States::of(&[TcpState::Listen]), info: true, netns: 7 };
             let mut found = Vec::new();
-            let mut take = |rows: &mut Vec<SocketRow>| found.append(rows);
+            let mut taker = OneByOne(|row, _| found.push(row));
             let (socket, buffer) = (open().unwrap(), vec![0; DATAGRAM]);
             let mut listing =
-                Listing { socket, request: &request, sequence: 0, buffer, count: 0, take: &mut take };
+                Listing { socket, request: &request, sequence: 0, buffer, count: 0, taker: &mut taker };
             assert!(families.iter().all(|family| listing.of(*family).unwrap()));
             found.retain(|row| ports.contains(&row.local.port));
             found.sort_by_key(|row| row.cookie);
