@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::HalfOpen;
 use crate::{
     endpoint::Endpoint,
+    findings::Finding,
     histogram::Histogram,
     mode::{Mode, Reason},
     process::{Comm, OwnerSource},
@@ -54,12 +55,9 @@ pub struct Report {
     pub containers: Option<Vec<ContainerSummary>>,
     /// How full the tables are that have a limit, and what they had no room for.
     pub limits: Vec<Limit>,
-    /// What is wrong; `None` as long as no rules judge it.
-    pub findings: Findings,
+    /// What is wrong, the worst first; `None` as long as no [`Judge`](crate::findings::Judge) has looked.
+    pub findings: Option<Vec<Finding>>,
 }
-
-/// No rule looks at reports yet, and an empty list would claim that none found anything.
-pub type Findings = Option<Vec<()>>;
 
 /// A table with a limit. The counts are of the whole run up to the end of the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

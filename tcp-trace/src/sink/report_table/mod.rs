@@ -15,6 +15,7 @@ use tcp_trace_core::{
 use super::units::{count, duration, maybe, wrapped};
 
 mod close_wait;
+mod findings;
 mod half_open;
 mod time_wait;
 
@@ -27,6 +28,7 @@ const WIDTH: usize = 80;
 pub(super) fn render(report: &Report) -> String {
     let sections = [
         head(report),
+        findings::findings(report),
         transitions(report),
         states(report),
         half_open::completed(report),
@@ -303,6 +305,9 @@ fn limits(report: &Report) -> String {
             }
             "identities" => {
                 format!("{dropped} processes or cgroups beyond {limit} are known by their numbers only")
+            }
+            "findings" => {
+                format!("{dropped} findings beyond {limit} in a report, the least severe, were left out")
             }
             name => format!("{dropped} {} beyond {limit} were left out", name.replace('_', " ")),
         };

@@ -1,0 +1,1 @@
+//! What holds for every rule: nothing flaps, and nothing is said that is not so.
