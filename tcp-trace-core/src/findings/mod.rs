@@ -9,6 +9,7 @@
 //! anything in healthy traffic.
 
 mod close_wait_leak;
+mod connect_failures;
 mod finding;
 mod memory;
 mod subject;
@@ -17,6 +18,7 @@ mod thresholds;
 use std::cmp::Reverse;
 
 pub use close_wait_leak::Thresholds as CloseWaitLeak;
+pub use connect_failures::Thresholds as ConnectFailures;
 pub use finding::{Evidence, Finding, Severity, Value};
 pub use subject::Subject;
 pub use thresholds::{NoShare, Share, Thresholds};
@@ -33,7 +35,10 @@ struct Rule {
 }
 
 /// Every rule, in the order in which findings of the same severity are told.
-const RULES: &[Rule] = &[Rule { id: close_wait_leak::ID, judge: close_wait_leak::judge }];
+const RULES: &[Rule] = &[
+    Rule { id: close_wait_leak::ID, judge: close_wait_leak::judge },
+    Rule { id: connect_failures::ID, judge: connect_failures::judge },
+];
 
 /// The most findings that a report has; the least severe are left out.
 const MAX_FINDINGS: usize = 100;

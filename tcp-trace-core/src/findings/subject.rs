@@ -38,7 +38,7 @@ pub enum Subject {
     Destination {
         /// Where; `None` sums up those that the table had no room for.
         peer: Option<Endpoint>,
-        /// Who connects.
+        /// Who connects; `None`: several processes, or nobody knows.
         process: Option<Box<ProcessIdentity>>,
     },
     /// The local ports between a local address and a destination.
@@ -115,9 +115,8 @@ impl fmt::Display for Subject {
             Self::Listener { local, netns: _, process } => {
                 write!(f, "listener {} of {}", end(local), who(process.as_deref()))
             }
-            Self::Destination { peer, process } => {
-                write!(f, "{} → {}", who(process.as_deref()), end(peer))
-            }
+            Self::Destination { peer, process: None } => write!(f, "destination {}", end(peer)),
+            Self::Destination { peer, process } => write!(f, "{} → {}", who(process.as_deref()), end(peer)),
             Self::LocalPorts { netns: _, local, peer, process: _ } => write!(f, "ports of {local} → {peer}"),
             Self::Namespace { netns, name } => match name {
                 Some(name) => write!(f, "network namespace {}", printable(name)),

@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
-use super::close_wait_leak;
+use super::{close_wait_leak, connect_failures};
 
 /// `[findings]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,6 +19,8 @@ pub struct Thresholds {
     pub close_share: Share,
     /// `[findings.close_wait_leak]`.
     pub close_wait_leak: close_wait_leak::Thresholds,
+    /// `[findings.connect_failures]`.
+    pub connect_failures: connect_failures::Thresholds,
 }
 
 impl Default for Thresholds {
@@ -27,6 +29,7 @@ impl Default for Thresholds {
             quiet_reports: NonZeroU32::MIN.saturating_add(1),
             close_share: Share::new(0.5),
             close_wait_leak: close_wait_leak::Thresholds::default(),
+            connect_failures: connect_failures::Thresholds::default(),
         }
     }
 }

@@ -216,6 +216,35 @@ pub struct Connect {
     pub aborted: u64,
     /// Failed for a reason that is not among these, or that this attach kind does not show.
     pub failed: u64,
+    /// Whose attempts failed, most first.
+    pub failing: Vec<ConnectFailures>,
+}
+
+/// Attempts of one process to connect to one destination, of which some failed.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConnectFailures {
+    /// The process; `None` for those whose owner is not known.
+    pub process: Option<ProcessIdentity>,
+    /// Attempts that were answered, from the first failure in the window on.
+    pub answered: u64,
+    /// ECONNREFUSED.
+    pub refused: u64,
+    /// ETIMEDOUT.
+    pub timed_out: u64,
+    /// EHOSTUNREACH, ENETUNREACH.
+    pub unreachable: u64,
+    /// ECONNRESET.
+    pub reset: u64,
+    /// Given up by the program after a second or more without an answer.
+    pub given_up: u64,
+    /// EADDRNOTAVAIL: no local port was free.
+    pub no_port: u64,
+    /// Failed for a reason that is not among these, or that this attach kind does not show.
+    pub failed: u64,
+    /// When the first of the window failed.
+    pub first: WallTime,
+    /// When the last one did.
+    pub last: WallTime,
 }
 
 /// CLOSE_WAIT.

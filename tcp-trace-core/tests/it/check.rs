@@ -65,7 +65,12 @@ fn compare(input: &str, expect: &str, rows: bool) {
 
 /// The last report that `input` asks for.
 pub(crate) fn last_report(input: &str) -> Report {
-    run(input, false).last_report.unwrap()
+    reports(input).pop().unwrap()
+}
+
+/// The reports that `input` asks for.
+pub(crate) fn reports(input: &str) -> Vec<Report> {
+    run(input, false).reports
 }
 
 fn run(input: &str, rows: bool) -> Run {
@@ -85,7 +90,7 @@ struct Run {
     counters: Box<Counters>,
     missed: u64,
     output: String,
-    last_report: Option<Report>,
+    reports: Vec<Report>,
     /// When the next rows of a survey have been read.
     read: Timestamp,
 }
@@ -114,7 +119,7 @@ impl Run {
             counters,
             missed: 0,
             output: String::new(),
-            last_report: None,
+            reports: Vec::new(),
             read: Timestamp(0),
         }
     }
@@ -146,7 +151,7 @@ impl Run {
                 for part in rest.split_whitespace() {
                     self.output += &render::part(&report, part);
                 }
-                self.last_report = Some(report);
+                self.reports.push(report);
             }
             "use" => self.record(kind::EVENT, dsl::socket_use(rest).as_bytes()),
             "request" => self.record(kind::EVENT, dsl::request_change(rest).as_bytes()),

@@ -261,7 +261,8 @@ fn prefixes(listeners: &[Listener]) -> String {
 fn connect(rows: &[Connect]) -> String {
     let mut text = String::new();
     for row in rows {
-        let Connect { peer, completed, refused, timed_out, unreachable, reset, aborted, failed } = row;
+        let Connect { peer, completed, refused, timed_out, unreachable, reset, aborted, failed, failing: _ } =
+            row;
         let _ = write!(text, "connect {}: {}", or_none(peer.as_ref()), durations(completed));
         let failures = [
             ("refused", refused),

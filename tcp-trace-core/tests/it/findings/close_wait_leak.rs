@@ -17,6 +17,16 @@ pub(super) fn leaked(from: u64, count: u64, first: u64, every: u64) -> String {
     input
 }
 
+/// `count` of them are closed, from the one of `from` on.
+pub(super) fn closes(from: u64, count: u64, at: u64) -> String {
+    (from..from + count)
+        .map(|ck| {
+            let tuple = format!("ck={ck} 10.0.0.1:80>10.0.0.2:{} ns=1", 4000 + ck);
+            format!("+{at}ms CLOSE_WAIT>LAST_ACK {tuple} done task=200:leaky start=5\n+{at}ms LAST_ACK>CLOSE {tuple} done\n")
+        })
+        .collect()
+}
+
 pub(super) const LISTENS: &str = "+0ms CLOSE>LISTEN ck=1 0.0.0.0:80>0.0.0.0:0 ns=1 task=200:leaky start=5\n";
 
 #[test]

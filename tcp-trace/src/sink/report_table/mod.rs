@@ -189,7 +189,17 @@ fn connects(report: &Report) -> String {
 }
 
 fn failures(row: &Connect) -> String {
-    let Connect { peer: _, completed: _, refused, timed_out, unreachable, reset, aborted, failed } = row;
+    let Connect {
+        peer: _,
+        completed: _,
+        refused,
+        timed_out,
+        unreachable,
+        reset,
+        aborted,
+        failed,
+        failing: _,
+    } = row;
     let kinds = [
         (refused, "refused"),
         (timed_out, "timed out"),
@@ -294,6 +304,11 @@ fn limits(report: &Report) -> String {
             "processes" => format!("{dropped} transitions are of processes beyond {limit} in a report"),
             "listeners" => format!("{dropped} handshakes are of listeners beyond {limit}: see (others)"),
             "destinations" => format!("{dropped} attempts are to destinations beyond {limit}: see (others)"),
+            "connect_failures" => {
+                format!(
+                    "{dropped} failed attempts are of processes and destinations beyond {limit}: of these it is not said whose they were"
+                )
+            }
             "half_open_requests" => {
                 format!("{dropped} half-open requests beyond {limit} were not followed one by one")
             }
