@@ -8,11 +8,15 @@
 //! What a rule must not do: blame a process that is not known to own the socket, take an unknown number for 0, or find
 //! anything in healthy traffic.
 
+mod accept_queue_overflow;
 mod close_wait_leak;
 mod connect_failures;
 mod finding;
+mod handshake_loss;
 mod memory;
+mod requests;
 mod subject;
+mod syn_flood;
 mod thresholds;
 
 use std::cmp::Reverse;
@@ -20,6 +24,7 @@ use std::cmp::Reverse;
 pub use close_wait_leak::Thresholds as CloseWaitLeak;
 pub use connect_failures::Thresholds as ConnectFailures;
 pub use finding::{Evidence, Finding, Severity, Value};
+pub use requests::{AcceptQueueOverflow, HandshakeLoss, SynFlood};
 pub use subject::Subject;
 pub use thresholds::{NoShare, Share, Thresholds};
 
@@ -37,6 +42,9 @@ struct Rule {
 /// Every rule, in the order in which findings of the same severity are told.
 const RULES: &[Rule] = &[
     Rule { id: close_wait_leak::ID, judge: close_wait_leak::judge },
+    Rule { id: syn_flood::ID, judge: syn_flood::judge },
+    Rule { id: accept_queue_overflow::ID, judge: accept_queue_overflow::judge },
+    Rule { id: handshake_loss::ID, judge: handshake_loss::judge },
     Rule { id: connect_failures::ID, judge: connect_failures::judge },
 ];
 

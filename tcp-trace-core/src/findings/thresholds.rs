@@ -7,7 +7,10 @@ use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
-use super::{close_wait_leak, connect_failures};
+use super::{
+    close_wait_leak, connect_failures,
+    requests::{AcceptQueueOverflow, HandshakeLoss, SynFlood},
+};
 
 /// `[findings]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,6 +22,12 @@ pub struct Thresholds {
     pub close_share: Share,
     /// `[findings.close_wait_leak]`.
     pub close_wait_leak: close_wait_leak::Thresholds,
+    /// `[findings.syn_flood]`.
+    pub syn_flood: SynFlood,
+    /// `[findings.accept_queue_overflow]`.
+    pub accept_queue_overflow: AcceptQueueOverflow,
+    /// `[findings.handshake_loss]`.
+    pub handshake_loss: HandshakeLoss,
     /// `[findings.connect_failures]`.
     pub connect_failures: connect_failures::Thresholds,
 }
@@ -29,6 +38,9 @@ impl Default for Thresholds {
             quiet_reports: NonZeroU32::MIN.saturating_add(1),
             close_share: Share::new(0.5),
             close_wait_leak: close_wait_leak::Thresholds::default(),
+            syn_flood: SynFlood::default(),
+            accept_queue_overflow: AcceptQueueOverflow::default(),
+            handshake_loss: HandshakeLoss::default(),
             connect_failures: connect_failures::Thresholds::default(),
         }
     }

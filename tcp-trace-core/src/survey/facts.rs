@@ -109,6 +109,9 @@ pub struct NamespaceFacts {
     pub syncookies: Option<u8>,
     /// `net.ipv4.tcp_synack_retries`.
     pub synack_retries: Option<u8>,
+    /// `net.ipv4.tcp_tw_reuse`: 0 off, 1 for all, 2 on loopback only; `None` in recordings of earlier versions.
+    #[serde(default)]
+    pub time_wait_reuse: Option<u8>,
     /// What the kernel counts there; `None` where it cannot be read.
     pub counters: Option<SocketCounters>,
 }

@@ -21,6 +21,7 @@ pub fn facts(namespace: &Namespace) -> NamespaceFacts {
         port_range: sysctl("ip_local_port_range").and_then(|text| pair(&text)),
         syncookies: sysctl("tcp_syncookies").and_then(|text| number(&text)),
         synack_retries: sysctl("tcp_synack_retries").and_then(|text| number(&text)),
+        time_wait_reuse: sysctl("tcp_tw_reuse").and_then(|text| number(&text)),
         counters: net("snmp").zip(net("netstat")).and_then(|(snmp, netstat)| counters(&(snmp + &netstat))),
     }
 }

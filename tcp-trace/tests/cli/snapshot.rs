@@ -128,6 +128,7 @@ fn gathered() -> Gathered {
         port_range: Some((32_768, 60_999)),
         syncookies: Some(1),
         synack_retries: None,
+        time_wait_reuse: None,
         counters: Some(SocketCounters::default()),
     };
     Gathered {
