@@ -14,6 +14,7 @@ mod connect_failures;
 mod finding;
 mod handshake_loss;
 mod memory;
+mod port_exhaustion;
 mod requests;
 mod subject;
 mod syn_flood;
@@ -24,6 +25,7 @@ use std::cmp::Reverse;
 pub use close_wait_leak::Thresholds as CloseWaitLeak;
 pub use connect_failures::Thresholds as ConnectFailures;
 pub use finding::{Evidence, Finding, Severity, Value};
+pub use port_exhaustion::Thresholds as PortExhaustion;
 pub use requests::{AcceptQueueOverflow, HandshakeLoss, SynFlood};
 pub use subject::Subject;
 pub use thresholds::{NoShare, Share, Thresholds};
@@ -45,6 +47,7 @@ const RULES: &[Rule] = &[
     Rule { id: syn_flood::ID, judge: syn_flood::judge },
     Rule { id: accept_queue_overflow::ID, judge: accept_queue_overflow::judge },
     Rule { id: handshake_loss::ID, judge: handshake_loss::judge },
+    Rule { id: port_exhaustion::ID, judge: port_exhaustion::judge },
     Rule { id: connect_failures::ID, judge: connect_failures::judge },
 ];
 

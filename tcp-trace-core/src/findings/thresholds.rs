@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    close_wait_leak, connect_failures,
+    close_wait_leak, connect_failures, port_exhaustion,
     requests::{AcceptQueueOverflow, HandshakeLoss, SynFlood},
 };
 
@@ -28,6 +28,8 @@ pub struct Thresholds {
     pub accept_queue_overflow: AcceptQueueOverflow,
     /// `[findings.handshake_loss]`.
     pub handshake_loss: HandshakeLoss,
+    /// `[findings.port_exhaustion]`.
+    pub port_exhaustion: port_exhaustion::Thresholds,
     /// `[findings.connect_failures]`.
     pub connect_failures: connect_failures::Thresholds,
 }
@@ -41,6 +43,7 @@ impl Default for Thresholds {
             syn_flood: SynFlood::default(),
             accept_queue_overflow: AcceptQueueOverflow::default(),
             handshake_loss: HandshakeLoss::default(),
+            port_exhaustion: port_exhaustion::Thresholds::default(),
             connect_failures: connect_failures::Thresholds::default(),
         }
     }
