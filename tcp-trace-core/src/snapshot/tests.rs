@@ -65,6 +65,7 @@ fn gathered(sockets: Vec<SocketRow>, holders: &[(u32, u32, u32)], processes: Vec
         port_range: None,
         syncookies: None,
         synack_retries: None,
+        time_wait_reuse: None,
         counters: None,
     };
     Gathered {
