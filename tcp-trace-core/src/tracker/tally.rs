@@ -8,15 +8,17 @@ use rustc_hash::FxHashMap;
 
 use super::{
     connection::{Afterlife, Attempt, Connection, Step},
+    endings::{End, Endings},
     handshake::{DurationSource, Handshake},
     requests::{Dead, Death},
+    restarts::Restarts,
     sources::{Outcome, Sources},
 };
 use crate::{
     endpoint::Endpoint,
     histogram::Histogram,
     process::{Comm, Owner, ProcessId},
-    report::{HalfOpenCause, HalfOpenSources},
+    report::{Ending, HalfOpenCause, HalfOpenSources},
     state::TcpState,
 };
 
@@ -41,6 +43,8 @@ pub(super) struct Tally {
     pub(super) cgroups: FxHashMap<u64, u64>,
     pub(super) time_wait: u64,
     pub(super) orphaned: u64,
+    pub(super) endings: Endings,
+    pub(super) restarts: Restarts,
 }
 
 /// Namespace and local end of a listener.
@@ -108,6 +112,21 @@ impl Tally {
             cgroups: FxHashMap::default(),
             time_wait: 0,
             orphaned: 0,
+            endings: Endings::default(),
+            restarts: Restarts::new(max_rows),
+        }
+    }
+
+    /// The next window begins.
+    pub(super) fn next(&mut self) -> Self {
+        Self { restarts: self.restarts.next(), ..Self::new(self.max_rows) }
+    }
+
+    /// A connection has ended, and all is known of it that will be.
+    pub(super) fn ended(&mut self, end: End, connection: &Connection) {
+        self.endings.add(end, connection, self.max_rows);
+        if end.ending == Ending::NeverAccepted {
+            self.restarts.queued_reset(connection);
         }
     }
 
@@ -134,6 +153,9 @@ impl Tally {
         }
         if let Some(attempt) = attempt {
             bounded(&mut self.connects, change.peer, self.max_rows).add(*attempt);
+        }
+        if change.new == TcpState::Listen {
+            self.restarts.opened((change.netns, change.local), change.owner, change.at);
         }
         match afterlife {
             Some(Afterlife::TimeWait) => {

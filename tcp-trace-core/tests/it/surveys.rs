@@ -188,6 +188,7 @@ fn namespace(line: &str) -> NamespaceFacts {
         port_range: None,
         syncookies: Some(1),
         synack_retries: None,
+        somaxconn: Some(4096),
         counters: None,
     };
     for attribute in line.split_whitespace() {
