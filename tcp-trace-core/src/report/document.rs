@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{Closing, EndingCount, HalfOpen, Inherited, ListenerChange};
 use crate::{
     endpoint::Endpoint,
+    findings::Finding,
     histogram::Histogram,
     mode::{Mode, Reason},
     process::{Comm, OwnerSource},
@@ -62,12 +63,9 @@ pub struct Report {
     pub containers: Option<Vec<ContainerSummary>>,
     /// How full the tables are that have a limit, and what they had no room for.
     pub limits: Vec<Limit>,
-    /// What is wrong; `None` as long as no rules judge it.
-    pub findings: Findings,
+    /// What is wrong, the worst first; `None` as long as no [`Judge`](crate::findings::Judge) has looked.
+    pub findings: Option<Vec<Finding>>,
 }
-
-/// No rule looks at reports yet, and an empty list would claim that none found anything.
-pub type Findings = Option<Vec<()>>;
 
 /// A table with a limit. The counts are of the whole run up to the end of the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -226,6 +224,35 @@ pub struct Connect {
     pub aborted: u64,
     /// Failed for a reason that is not among these, or that this attach kind does not show.
     pub failed: u64,
+    /// Whose attempts failed, most first.
+    pub failing: Vec<ConnectFailures>,
+}
+
+/// Attempts of one process to connect to one destination, of which some failed.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConnectFailures {
+    /// The process; `None` for those whose owner is not known.
+    pub process: Option<ProcessIdentity>,
+    /// Attempts that were answered, from the first failure in the window on.
+    pub answered: u64,
+    /// ECONNREFUSED.
+    pub refused: u64,
+    /// ETIMEDOUT.
+    pub timed_out: u64,
+    /// EHOSTUNREACH, ENETUNREACH.
+    pub unreachable: u64,
+    /// ECONNRESET.
+    pub reset: u64,
+    /// Given up by the program after a second or more without an answer.
+    pub given_up: u64,
+    /// EADDRNOTAVAIL: no local port was free.
+    pub no_port: u64,
+    /// Failed for a reason that is not among these, or that this attach kind does not show.
+    pub failed: u64,
+    /// When the first of the window failed.
+    pub first: WallTime,
+    /// When the last one did.
+    pub last: WallTime,
 }
 
 /// CLOSE_WAIT.

@@ -12,8 +12,8 @@ mod trouble;
 
 pub use change::{EVENT_NAME, Process, StateChange};
 pub use document::{
-    CloseWait, CloseWaitKinds, CloseWaitProcess, Connect, ContainerSummary, DurationSummary, Findings, Limit,
-    Loss, ModeSpan, OwnerState, PeerCount, ProcessIdentity, ProcessSummary, Report, SCHEMA, Socket,
+    CloseWait, CloseWaitKinds, CloseWaitProcess, Connect, ConnectFailures, ContainerSummary, DurationSummary,
+    Limit, Loss, ModeSpan, OwnerState, PeerCount, ProcessIdentity, ProcessSummary, Report, SCHEMA, Socket,
     SocketHolder, Source, StateSummary, TimeWait, TimeWaitDestination, TimeWaitProcess, TransitionCount,
     Window,
 };

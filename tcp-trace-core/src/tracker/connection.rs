@@ -112,12 +112,18 @@ impl PackedOwner {
 /// How a connection attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Attempt {
-    Completed { duration_ns: u64 },
+    Completed {
+        duration_ns: u64,
+    },
     Refused,
     TimedOut,
     Unreachable,
     Reset,
-    Aborted,
+    Aborted {
+        after_ns: u64,
+    },
+    /// It never came to a SYN: no local port was free (EADDRNOTAVAIL).
+    NoPort,
     Failed,
 }
 
@@ -489,8 +495,11 @@ impl Connection {
             (TcpState::Close, Some(ETIMEDOUT)) => Attempt::TimedOut,
             (TcpState::Close, Some(ENETUNREACH | EHOSTUNREACH)) => Attempt::Unreachable,
             (TcpState::Close, Some(ECONNRESET)) => Attempt::Reset,
-            // Without a local port it never came to a SYN: no port was free.
-            (TcpState::Close, Some(0)) if event.local.is_known() => Attempt::Aborted,
+            // The port is chosen after the state is entered (`tcp_v4_connect`, `net/ipv4/tcp_ipv4.c`).
+            (TcpState::Close, Some(0)) if !event.local.is_known() => Attempt::NoPort,
+            (TcpState::Close, Some(0)) => {
+                Attempt::Aborted { after_ns: event.time.since(Timestamp(started.get())) }
+            }
             (TcpState::Close, _) => Attempt::Failed,
             _ => Attempt::Completed { duration_ns: event.time.since(Timestamp(started.get())) },
         })

@@ -40,6 +40,7 @@ impl Gauge {
 pub(super) struct RowGauges {
     pub(super) listeners: Gauge,
     pub(super) destinations: Gauge,
+    pub(super) failing: Gauge,
     pub(super) processes: Gauge,
     pub(super) endings: Gauge,
     pub(super) listener_changes: Gauge,
@@ -52,6 +53,7 @@ impl Tracker {
         for (gauge, (used, overflow)) in [
             (&mut rows.listeners, tally.listeners_used()),
             (&mut rows.destinations, tally.destinations_used()),
+            (&mut rows.failing, (tally.failing.rows.len(), tally.failing.dropped)),
             (&mut rows.processes, (tally.processes.len(), tally.omitted)),
             (&mut rows.endings, (tally.endings.rows.len(), tally.endings.dropped)),
             (&mut rows.listener_changes, (tally.restarts.rows.len(), tally.restarts.dropped)),
@@ -89,6 +91,7 @@ impl Tracker {
             row(rows.destinations, "destinations", tally.destinations_used().0),
             row(rows.endings, "endings", tally.endings.rows.len()),
             row(rows.listener_changes, "listeners_changed", tally.restarts.rows.len()),
+            row(rows.failing, "connect_failures", tally.failing.rows.len()),
             requests.gauge.limit("half_open_requests", requests.max(), requests.len()),
             wake.gauge.limit("unclosed_sockets", super::wake::MAX, wake.len()),
             time_waits.gauge.limit("time_wait_owners", super::time_wait::OWNERS, time_waits.len()),

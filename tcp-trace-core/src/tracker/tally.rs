@@ -1,10 +1,13 @@
 //! The counts of one window.
 
 mod aggregate;
+mod failing;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
 use rustc_hash::FxHashMap;
+
+pub(super) use self::failing::{Failing, Failures};
 
 use super::{
     connection::{Afterlife, Attempt, Connection, Step},
@@ -35,6 +38,7 @@ pub(super) struct Tally {
     pub(super) listeners: FxHashMap<Option<ListenerKey>, HandshakeTally>,
     /// By destination; key `None` sums up what the table had no room for.
     pub(super) connects: FxHashMap<Option<Endpoint>, ConnectTally>,
+    pub(super) failing: Failing,
     /// By owner; key `None` is the sockets of unknown owners.
     pub(super) processes: FxHashMap<Option<ProcessId>, ProcessTally>,
     /// Transitions of processes that the table had no room for.
@@ -107,6 +111,7 @@ impl Tally {
             sources: HalfOpenSources::default(),
             listeners: FxHashMap::default(),
             connects: FxHashMap::default(),
+            failing: Failing::default(),
             processes: FxHashMap::default(),
             omitted: 0,
             cgroups: FxHashMap::default(),
@@ -152,7 +157,11 @@ impl Tally {
             self.count_source(*handshake, 1);
         }
         if let Some(attempt) = attempt {
-            bounded(&mut self.connects, change.peer, self.max_rows).add(*attempt);
+            let row = bounded(&mut self.connects, change.peer, self.max_rows);
+            row.add(*attempt);
+            let known = self.connects.contains_key(&Some(change.peer));
+            let peer = known.then_some(change.peer);
+            self.failing.add(change.owner, peer, *attempt, change.at, self.max_rows);
         }
         if change.new == TcpState::Listen {
             self.restarts.opened((change.netns, change.local), change.owner, change.at);
@@ -323,8 +332,8 @@ impl ConnectTally {
             Attempt::TimedOut => self.timed_out += 1,
             Attempt::Unreachable => self.unreachable += 1,
             Attempt::Reset => self.reset += 1,
-            Attempt::Aborted => self.aborted += 1,
-            Attempt::Failed => self.failed += 1,
+            Attempt::Aborted { .. } => self.aborted += 1,
+            Attempt::NoPort | Attempt::Failed => self.failed += 1,
         }
     }
 

@@ -160,6 +160,8 @@ pub(crate) fn facts(line: &str) -> Facts {
     for attribute in rest.split_whitespace() {
         match attribute.split_once('=').unwrap() {
             ("start", ms) => process.id = ProcessId::new(process.id.pid, Some(nanoseconds(ms))),
+            ("fds", count) => process.fds = Some(count.parse().unwrap()),
+            ("nofile", count) => process.nofile = Some(count.parse().unwrap()),
             ("container", name) => process.container = Some(container(name)),
             unknown => panic!("what is `{unknown:?}`?"),
         }
