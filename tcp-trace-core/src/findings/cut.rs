@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Evidence, Share, Subject, ends, memory::Case, subject::same};
 use crate::{
-    report::{EndingCount, PeerCount, ProcessIdentity, Report},
+    report::{EndingCount, ProcessIdentity, Report},
     state::TcpState,
 };
 
@@ -113,13 +113,11 @@ impl Cut<'_> {
             Evidence::new("seconds with any", self.seconds, "s", "endings[].seconds"),
             Evidence::new("rate in these", self.per_min(), "connections/min", "endings[]: count / seconds"),
         ];
-        let places: [(_, fn(&EndingCount) -> &[PeerCount], _); 2] = [
-            ("listener", |row| &row.listeners, "endings[].listeners"),
-            ("peers", |row| &row.peers, "endings[].peers"),
-        ];
-        for (name, of, source) in places {
-            let row = self.rows.first();
-            let common = row.and_then(|row| ends::common(of(row), row.count));
+        let Some(row) = self.rows.first() else { return evidence };
+        for (name, ends, source) in
+            [("listener", &row.listeners, "endings[].listeners"), ("peers", &row.peers, "endings[].peers")]
+        {
+            let common = ends::common(ends, row.count);
             evidence.extend(common.map(|common| Evidence::new(name, common, "", source)));
         }
         evidence

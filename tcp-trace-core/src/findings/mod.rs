@@ -9,20 +9,24 @@
 //! anything in healthy traffic.
 
 mod abort_unread;
+mod accept_queue_overflow;
 mod close_wait_leak;
 mod connect_failures;
 mod cut;
 mod ends;
 mod finding;
 mod fork_leak;
+mod handshake_loss;
 mod linger_zero_close;
 mod listener_backlog;
 mod listener_gone;
 mod listener_restarted;
 mod memory;
+mod requests;
 mod reset_storm;
 mod stuck_closing;
 mod subject;
+mod syn_flood;
 mod thresholds;
 
 use std::cmp::Reverse;
@@ -35,6 +39,7 @@ pub use fork_leak::Thresholds as ForkLeak;
 pub use listener_backlog::Thresholds as ListenerBacklog;
 pub use listener_gone::Thresholds as ListenerGone;
 pub use listener_restarted::Thresholds as ListenerRestarted;
+pub use requests::{AcceptQueueOverflow, HandshakeLoss, SynFlood};
 pub use stuck_closing::Thresholds as StuckClosing;
 pub use subject::Subject;
 pub use thresholds::{NoShare, Share, Thresholds};
@@ -53,6 +58,9 @@ struct Rule {
 /// Every rule, in the order in which findings of the same severity are told.
 const RULES: &[Rule] = &[
     Rule { id: close_wait_leak::ID, judge: close_wait_leak::judge },
+    Rule { id: syn_flood::ID, judge: syn_flood::judge },
+    Rule { id: accept_queue_overflow::ID, judge: accept_queue_overflow::judge },
+    Rule { id: handshake_loss::ID, judge: handshake_loss::judge },
     Rule { id: connect_failures::ID, judge: connect_failures::judge },
     Rule { id: stuck_closing::ID, judge: stuck_closing::judge },
     Rule { id: reset_storm::ID, judge: reset_storm::judge },

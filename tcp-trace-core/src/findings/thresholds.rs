@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     close_wait_leak, connect_failures, cut, fork_leak, listener_backlog, listener_gone, listener_restarted,
+    requests::{AcceptQueueOverflow, HandshakeLoss, SynFlood},
     stuck_closing,
 };
 
@@ -22,6 +23,12 @@ pub struct Thresholds {
     pub close_share: Share,
     /// `[findings.close_wait_leak]`.
     pub close_wait_leak: close_wait_leak::Thresholds,
+    /// `[findings.syn_flood]`.
+    pub syn_flood: SynFlood,
+    /// `[findings.accept_queue_overflow]`.
+    pub accept_queue_overflow: AcceptQueueOverflow,
+    /// `[findings.handshake_loss]`.
+    pub handshake_loss: HandshakeLoss,
     /// `[findings.connect_failures]`.
     pub connect_failures: connect_failures::Thresholds,
     /// `[findings.stuck_closing]`.
@@ -48,6 +55,9 @@ impl Default for Thresholds {
             quiet_reports: NonZeroU32::MIN.saturating_add(1),
             close_share: Share::new(0.5),
             close_wait_leak: close_wait_leak::Thresholds::default(),
+            syn_flood: SynFlood::default(),
+            accept_queue_overflow: AcceptQueueOverflow::default(),
+            handshake_loss: HandshakeLoss::default(),
             connect_failures: connect_failures::Thresholds::default(),
             stuck_closing: stuck_closing::Thresholds::default(),
             reset_storm: cut::Thresholds::default(),

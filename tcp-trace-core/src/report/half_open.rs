@@ -63,6 +63,9 @@ pub struct Listener {
     pub completed: DurationSummary,
     /// Completed handshakes of unknown duration.
     pub unknown: u64,
+    /// Of the completed ones, those whose SYN-ACK the kernel sent more than once: it or its answer was lost, or the answer
+    /// came late or was turned away. Without the aggregated ones; `None` where that cannot be seen.
+    pub resent: Option<u64>,
     /// See [`HalfOpen::expired`].
     pub expired: Option<u64>,
     /// See [`HalfOpen::reset`].
@@ -71,6 +74,8 @@ pub struct Listener {
     pub dead: Option<u64>,
     /// See [`HalfOpen::live`].
     pub live: Option<u64>,
+    /// Of the live ones, those that have waited for their final ACK for a second or more.
+    pub overdue: Option<u64>,
     /// See [`HalfOpen::cookies`].
     pub cookies: Option<u64>,
     /// Half-open requests, and how many there may be; `None` without a survey.

@@ -65,6 +65,7 @@ fn gathered(sockets: Vec<SocketRow>, holders: &[(u32, u32, u32)], processes: Vec
         port_range: None,
         syncookies: None,
         somaxconn: None,
+        time_wait_reuse: None,
         synack_retries: None,
         counters: None,
     };

@@ -127,6 +127,9 @@ pub struct NamespaceFacts {
     /// `net.core.somaxconn`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub somaxconn: Option<u64>,
+    /// `net.ipv4.tcp_tw_reuse`: 0 off, 1 for all, 2 on loopback only; `None` in recordings of earlier versions.
+    #[serde(default)]
+    pub time_wait_reuse: Option<u8>,
     /// What the kernel counts there; `None` where it cannot be read.
     pub counters: Option<SocketCounters>,
 }

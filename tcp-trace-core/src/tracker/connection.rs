@@ -145,6 +145,9 @@ pub(super) struct Step {
     pub(super) listener: Option<Endpoint>,
     /// Whether a survey has counted the request already.
     pub(super) counted: bool,
+    /// Whether the SYN-ACK of its handshake was sent more than once; the kernel counts that as retransmissions of the child
+    /// (`tcp_create_openreq_child`, `net/ipv4/tcp_minisocks.c`).
+    pub(super) resent: bool,
 }
 
 impl Connection {
@@ -314,6 +317,7 @@ impl Connection {
             afterlife: afterlife(event),
             listener: self.listener,
             counted: false,
+            resent: sent.is_some() || event.tcp.is_some_and(|tcp| tcp.total_retrans > 0),
         };
         if let Some(life) = &mut self.life {
             life.advance(event, &step, self.state == event.old);

@@ -15,7 +15,7 @@ use crate::{
     input::{RequestChange, RequestEvent},
     report::HalfOpenCause,
     state::TcpState,
-    survey::{NamespaceFacts, RequestRow, SocketRow},
+    survey::{self, NamespaceFacts, RequestRow, SocketRow},
     time::Timestamp,
 };
 
@@ -55,7 +55,13 @@ pub(super) struct Live {
     pub(super) local: Endpoint,
     pub(super) peer: Endpoint,
     pub(super) family: u16,
+    /// Whether it was half-open for [`OVERDUE_NS`] when it was listed last.
+    pub(super) overdue: bool,
 }
+
+/// A client that is alive has answered by then, unless something was lost: the SYN-ACK is sent again
+/// (`TCP_TIMEOUT_INIT`, `include/net/tcp.h`), or the client repeats its SYN. Less a tick of the kernel's clock.
+const OVERDUE_NS: u64 = 980_000_000;
 
 /// What is known of the requests.
 #[derive(Debug)]
@@ -128,7 +134,7 @@ impl Requests {
                 self.gauge.drops(1);
             }
         }
-        let request = Live { netns: *netns, local: *local, peer: *peer, family: *family };
+        let request = Live { netns: *netns, local: *local, peer: *peer, family: *family, overdue: true };
         Some(Dead { request, death, counted })
     }
 
@@ -169,7 +175,8 @@ impl Requests {
                 continue;
             }
             let SocketRow { netns, local, peer, family, .. } = *row;
-            let request = Live { netns: Some(netns), local, peer, family };
+            let overdue = row.retransmits > 0 || survey::age(row).is_some_and(|age| age.ns >= OVERDUE_NS);
+            let request = Live { netns: Some(netns), local, peer, family, overdue };
             let known = live.insert(row.cookie, request).is_some()
                 | before.remove(&row.cookie).is_some()
                 // A list may miss one that the next has again.
@@ -209,7 +216,7 @@ impl Requests {
             }
             let seen = self.departed.iter_mut().find_map(|generation| generation.remove(&cookie));
             let Some(request) = seen else {
-                unlisted.push(Live { netns: home(local, family), local, peer, family });
+                unlisted.push(Live { netns: home(local, family), local, peer, family, overdue: true });
                 continue;
             };
             let namespace = namespaces.iter().find(|namespace| Some(namespace.inum) == request.netns);

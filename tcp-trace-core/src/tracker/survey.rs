@@ -242,7 +242,7 @@ impl Tracker {
 
     /// Namespace and local end of the listener that a request came in on, if the filter wants it.
     pub(super) fn listener_of(&self, request: &Live) -> Option<(Option<u32>, Endpoint)> {
-        let Live { netns, local, peer, family } = *request;
+        let Live { netns, local, peer, family, overdue: _ } = *request;
         let parent = match netns {
             Some(_) => self.listeners.find(netns, local, family).map(|parent| (netns, parent)),
             None => self.listeners.find_anywhere(local, family),

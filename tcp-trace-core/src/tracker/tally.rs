@@ -65,6 +65,8 @@ pub(super) struct HandshakeTally {
     pub(super) completed: Histogram,
     pub(super) cookies: u64,
     pub(super) unknown: u64,
+    /// Of the completed ones, those whose SYN-ACK was sent more than once.
+    pub(super) resent: u64,
     pub(super) expired: u64,
     pub(super) reset: u64,
     /// Requests that died of one of these two.
@@ -137,7 +139,7 @@ impl Tally {
 
     /// Adds an accepted event.
     pub(super) fn step(&mut self, step: &Step) {
-        let Step { change, handshake, attempt, afterlife, listener, counted } = step;
+        let Step { change, handshake, attempt, afterlife, listener, counted, resent } = step;
         if change.old != change.new {
             self.state(change.new).entered += 1;
         }
@@ -149,6 +151,7 @@ impl Tally {
             let row = bounded(&mut self.listeners, (change.netns, local), self.max_rows);
             row.owner = change.owner.or(row.owner);
             row.add(*handshake);
+            row.resent += u64::from(*resent);
             if !counted {
                 row.requested(change.peer.address);
             }

@@ -3,10 +3,10 @@
 //! ```text
 //! survey +1000ms
 //! read +1005ms
-//! row CLOSE_WAIT ck=7 127.0.0.1:80>127.0.0.1:4000 ns=1 inode=5 rq=1 sq=0 lastack=200|atleast=200 timer=tw
+//! row CLOSE_WAIT ck=7 127.0.0.1:80>127.0.0.1:4000 ns=1 inode=5 rq=1 sq=0 lastack=200|atleast=200 timer=tw|on expires=100 tries=1
 //! holder inode=5 pid=100 fd=3
 //! facts 100:name start=5 container=web
-//! facts ns=1 resets=3 range=32768-60999 retries=1
+//! facts ns=1 resets=3 overflows=1 full_cookies=9 full_drops=9 received=1 cookies=0 range=32768-60999 retries=1 reuse=2
 //! died ck=9 queued=+100ms 127.0.0.1:80>127.0.0.1:4001
 //! surveyed +1010ms all|report|requests holders ns=1
 //! ```
@@ -75,6 +75,8 @@ pub(crate) fn row(line: &str) -> SocketRow {
             Some(("rq", value)) => row.receive_queue = value.parse().unwrap(),
             Some(("sq", value)) => row.send_queue = value.parse().unwrap(),
             Some(("timer", "tw")) => row.timer = Timer::TimeWait,
+            Some(("timer", "on")) => row.timer = Timer::Retransmit,
+            Some(("tries", value)) => row.retransmits = value.parse().unwrap(),
             Some(("expires", value)) => row.expires_ms = value.parse().unwrap(),
             Some(("lastack", value)) => row.info = Some(info(value.parse().unwrap(), 1)),
             Some(("atleast", value)) => row.info = Some(info(value.parse().unwrap(), 1_000)),
@@ -191,6 +193,7 @@ fn namespace(line: &str) -> NamespaceFacts {
         syncookies: Some(1),
         synack_retries: None,
         somaxconn: Some(4096),
+        time_wait_reuse: None,
         counters: None,
     };
     for attribute in line.split_whitespace() {
@@ -199,6 +202,12 @@ fn namespace(line: &str) -> NamespaceFacts {
             "ns" => facts.inum = value.parse().unwrap(),
             "resets" => counters.embryonic_resets = value.parse().unwrap(),
             "overflows" => counters.listen_overflows = value.parse().unwrap(),
+            "cookies" => facts.syncookies = Some(value.parse().unwrap()),
+            "full_cookies" => counters.request_queue_full_cookies = value.parse().unwrap(),
+            "full_drops" => counters.request_queue_full_drops = value.parse().unwrap(),
+            "received" => counters.syncookies_received = value.parse().unwrap(),
+            "passive" => counters.passive_opens = value.parse().unwrap(),
+            "reuse" => facts.time_wait_reuse = Some(value.parse().unwrap()),
             "retries" => facts.synack_retries = Some(value.parse().unwrap()),
             "range" => {
                 let (first, last) = value.split_once('-').unwrap();

@@ -22,6 +22,7 @@ pub fn facts(namespace: &Namespace) -> NamespaceFacts {
         syncookies: sysctl("tcp_syncookies").and_then(|text| number(&text)),
         synack_retries: sysctl("tcp_synack_retries").and_then(|text| number(&text)),
         somaxconn: fs::read_to_string("/proc/sys/net/core/somaxconn").ok().and_then(|text| number(&text)),
+        time_wait_reuse: sysctl("tcp_tw_reuse").and_then(|text| number(&text)),
         counters: net("snmp").zip(net("netstat")).and_then(|(snmp, netstat)| counters(&(snmp + &netstat))),
     }
 }

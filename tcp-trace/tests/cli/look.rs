@@ -185,6 +185,7 @@ pub(crate) fn namespace(counters: SocketCounters) -> NamespaceFacts {
         syncookies: Some(1),
         synack_retries: Some(5),
         somaxconn: None,
+        time_wait_reuse: Some(2),
         counters: Some(counters),
     }
 }

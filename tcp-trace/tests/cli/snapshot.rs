@@ -129,6 +129,7 @@ fn gathered() -> Gathered {
         syncookies: Some(1),
         synack_retries: None,
         somaxconn: None,
+        time_wait_reuse: None,
         counters: Some(SocketCounters::default()),
     };
     Gathered {

@@ -233,7 +233,9 @@ fn the_comparison_finds_every_fault() {
     };
     let subject = json!({"kind": "process", "process": {"pid": 7}});
     let finding = |id: &str, pid: u32| json!({"id": id, "subject": {"kind": "process", "process": {"pid": pid, "comm": "a"}}});
-    let faults = |findings: Value| judge(&animal, &[subject.clone()], &json!({"findings": findings})).1.len();
+    let faults = |findings: Value| {
+        judge(&animal, std::slice::from_ref(&subject), &json!({"findings": findings})).1.len()
+    };
     assert_eq!(faults(json!([finding("reset_storm", 7)])), 0);
     assert!(faults(json!([])) > 0, "nothing found");
     assert!(faults(json!([finding("reset_storm", 8)])) > 0, "another process");

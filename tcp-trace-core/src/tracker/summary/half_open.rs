@@ -35,6 +35,7 @@ struct Known {
 struct LiveRequests {
     all: u64,
     by_listener: BTreeMap<Option<ListenerKey>, u64>,
+    overdue: BTreeMap<Option<ListenerKey>, u64>,
     by_prefix: BTreeMap<(Option<ListenerKey>, Prefix), u64>,
 }
 
@@ -95,10 +96,12 @@ fn listener(tracker: &Tracker, known: &Known, key: Option<ListenerKey>, row: &Ha
         process: owner.map(|owner| identity(tracker, owner.process, owner.comm)),
         completed: (&row.completed).into(),
         unknown: row.unknown,
+        resent: known.cookies.then_some(row.resent),
         expired: known.deaths.then_some(row.expired),
         reset: known.deaths.then_some(row.reset),
         dead: known.deaths.then_some(row.dead),
         live,
+        overdue: known.live.as_ref().map(|live| live.overdue.get(&key).copied().unwrap_or(0)),
         cookies: known.cookies.then_some(row.cookies),
         syn_queue: live.zip(accept_queue).map(|(length, Queue { limit, .. })| Queue { length, limit }),
         accept_queue,
@@ -135,6 +138,7 @@ fn live(tracker: &Tracker) -> Option<LiveRequests> {
             let prefix = Prefix::of(request.peer.address);
             live.all += 1;
             *live.by_listener.entry(Some(key)).or_default() += 1;
+            *live.overdue.entry(Some(key)).or_default() += u64::from(request.overdue);
             *live.by_prefix.entry((Some(key), prefix)).or_default() += 1;
         }
     }

@@ -3,3 +3,4 @@
 mod close_wait_leak;
 mod connect_failures;
 mod framework;
+mod requests;

@@ -2,7 +2,7 @@
 
 use tcp_trace_testkit::{Conn, ConnOptions, Helper, World, peer::PATIENCE, world::PEER};
 
-use super::{Animal, Seen, pause, process, start};
+use super::{Animal, Seen, pause, process};
 
 /// Real ones take a minute.
 const SOON: &str = "[findings.stuck_closing]\nafter_s = 2\n";
@@ -24,7 +24,7 @@ pub(super) const ANIMALS: &[Animal] = &[
         arguments: &[],
         yields: &["stuck_closing"],
         play: |world| {
-            let (client, conns) = closed(world, 20, |conn| drop(conn.close_first(PATIENCE).unwrap()));
+            let (client, conns) = closed(world, 20, close_first);
             wait(client, conns)
         },
     },
@@ -68,6 +68,10 @@ fn closed(world: &World, count: usize, before: fn(&mut Conn)) -> (Helper, Vec<Co
     client.send("close").unwrap();
     client.expect("done", PATIENCE).unwrap();
     (client, conns)
+}
+
+fn close_first(conn: &mut Conn) {
+    conn.close_first(PATIENCE).unwrap();
 }
 
 fn wait(client: Helper, conns: Vec<Conn>) -> Seen {
