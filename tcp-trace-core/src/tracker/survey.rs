@@ -175,7 +175,7 @@ impl Tracker {
         let whole = TABLE_STATES.iter().all(|state| end.states.contains(&state.number()));
         let listed = |state: TcpState| end.states.contains(&state.number());
         if listed(TcpState::TimeWait) {
-            self.time_waits.listed(survey.rows.iter().map(|(_, row)| row));
+            self.time_waits.listed(survey.rows.iter().map(|(_, row)| row), survey.begin);
         }
         if listed(TcpState::Listen) {
             let listening = survey.rows.iter().filter(|(_, row)| row.state == TcpState::Listen);

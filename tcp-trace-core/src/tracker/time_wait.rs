@@ -91,8 +91,8 @@ impl TimeWaits {
         self.owners.len() + self.elders.len()
     }
 
-    /// A survey has listed all of them.
-    pub(super) fn listed<'a>(&mut self, rows: impl Iterator<Item = &'a SocketRow>) {
+    /// A survey that began at `begin` has listed all of them.
+    pub(super) fn listed<'a>(&mut self, rows: impl Iterator<Item = &'a SocketRow>, begin: Timestamp) {
         let mut found = Found::default();
         let (mut owners, mut elders) = (FxHashMap::default(), FxHashMap::default());
         for row in rows.filter(|row| is_time_wait(row)) {
@@ -118,7 +118,12 @@ impl TimeWaits {
             *comm = (*comm).max(owner.and_then(|owner| owner.comm));
             *found.destinations.entry((row.netns, row.local.address, row.peer)).or_default() += 1;
         }
-        // Those that are not listed any more are gone; those that entered since the list was made come again.
+        // Those that are not listed any more are gone, unless they entered while the list was made.
+        let later = self.owners.drain().chain(self.elders.drain()).filter(|(_, entered)| entered.at >= begin);
+        for (cookie, entered) in later {
+            let generation = if owners.len() < OWNERS / 2 { &mut owners } else { &mut elders };
+            generation.insert(cookie, entered);
+        }
         (self.owners, self.elders, self.eldest) = (owners, elders, Timestamp(u64::MAX));
         self.found = Some(found);
     }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use tcp_trace_testkit::{
-    Conn, ConnOptions, Helper, World,
+    Conn, ConnOptions, Flags, Helper, World,
     peer::PATIENCE,
     world::{PEER, SERVER},
 };
@@ -32,16 +32,15 @@ fn linger(world: &World) -> Seen {
     let arguments =
         [format!("connect={PEER}"), format!("count={}", ROUNDS * EACH), "comm=impatient".to_owned()];
     let mut client = Helper::spawn(&world.ns, "client", &arguments.each_ref().map(String::as_str)).unwrap();
-    let conns: Vec<Conn> = (0..ROUNDS * EACH)
-        .map(|_| {
-            let mut conn = listener.accept(ConnOptions::default(), PATIENCE).unwrap();
-            conn.send_data(b"hello").unwrap();
-            conn
-        })
-        .collect();
+    let accept = |_| listener.accept(ConnOptions::default(), PATIENCE).unwrap();
+    let mut conns: Vec<Conn> = (0..ROUNDS * EACH).map(accept).collect();
     client.expect("ready", PATIENCE).unwrap();
     client.send("send bytes=10").unwrap();
     client.expect("done", PATIENCE).unwrap();
+    for conn in &mut conns {
+        conn.expect(Flags::PSH, PATIENCE).unwrap();
+        conn.ack_received().unwrap();
+    }
     for _ in 0..ROUNDS {
         client.send(&format!("reset count={EACH}")).unwrap();
         client.expect("done", PATIENCE).unwrap();

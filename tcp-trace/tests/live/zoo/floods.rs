@@ -25,7 +25,6 @@ fn random_sources(count: usize) -> impl Iterator<Item = SocketAddr> {
 }
 
 fn flood(world: &World) -> Seen {
-    world.ns.sysctl("net.ipv4.tcp_synack_retries", 1).unwrap();
     world.ns.sysctl("net.ipv4.tcp_max_syn_backlog", 4_096).unwrap();
     let server =
         start(world, "server", "listening", &[&format!("listen={SERVER}"), "backlog=512", "comm=flooded"]);
@@ -35,7 +34,6 @@ fn flood(world: &World) -> Seen {
         waves.push(world.peer.flood(SERVER, sources).unwrap());
         pause(1_200);
     }
-    pause(2_500);
     Seen::of(listener(&server, SERVER)).alive((server, waves))
 }
 
