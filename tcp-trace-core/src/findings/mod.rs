@@ -22,6 +22,7 @@ mod listener_backlog;
 mod listener_gone;
 mod listener_restarted;
 mod memory;
+mod port_exhaustion;
 mod requests;
 mod reset_storm;
 mod stuck_closing;
@@ -39,6 +40,7 @@ pub use fork_leak::Thresholds as ForkLeak;
 pub use listener_backlog::Thresholds as ListenerBacklog;
 pub use listener_gone::Thresholds as ListenerGone;
 pub use listener_restarted::Thresholds as ListenerRestarted;
+pub use port_exhaustion::Thresholds as PortExhaustion;
 pub use requests::{AcceptQueueOverflow, HandshakeLoss, SynFlood};
 pub use stuck_closing::Thresholds as StuckClosing;
 pub use subject::Subject;
@@ -61,6 +63,7 @@ const RULES: &[Rule] = &[
     Rule { id: syn_flood::ID, judge: syn_flood::judge },
     Rule { id: accept_queue_overflow::ID, judge: accept_queue_overflow::judge },
     Rule { id: handshake_loss::ID, judge: handshake_loss::judge },
+    Rule { id: port_exhaustion::ID, judge: port_exhaustion::judge },
     Rule { id: connect_failures::ID, judge: connect_failures::judge },
     Rule { id: stuck_closing::ID, judge: stuck_closing::judge },
     Rule { id: reset_storm::ID, judge: reset_storm::judge },

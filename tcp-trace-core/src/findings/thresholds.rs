@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     close_wait_leak, connect_failures, cut, fork_leak, listener_backlog, listener_gone, listener_restarted,
+    port_exhaustion,
     requests::{AcceptQueueOverflow, HandshakeLoss, SynFlood},
     stuck_closing,
 };
@@ -29,6 +30,8 @@ pub struct Thresholds {
     pub accept_queue_overflow: AcceptQueueOverflow,
     /// `[findings.handshake_loss]`.
     pub handshake_loss: HandshakeLoss,
+    /// `[findings.port_exhaustion]`.
+    pub port_exhaustion: port_exhaustion::Thresholds,
     /// `[findings.connect_failures]`.
     pub connect_failures: connect_failures::Thresholds,
     /// `[findings.stuck_closing]`.
@@ -58,6 +61,7 @@ impl Default for Thresholds {
             syn_flood: SynFlood::default(),
             accept_queue_overflow: AcceptQueueOverflow::default(),
             handshake_loss: HandshakeLoss::default(),
+            port_exhaustion: port_exhaustion::Thresholds::default(),
             connect_failures: connect_failures::Thresholds::default(),
             stuck_closing: stuck_closing::Thresholds::default(),
             reset_storm: cut::Thresholds::default(),

@@ -382,7 +382,8 @@ pub struct TimeWait {
     pub inferred: bool,
     /// Who closed first, most first.
     pub processes: Vec<TimeWaitProcess>,
-    /// Sockets in TIME_WAIT now by local address and peer, most first; `None` without a survey.
+    /// Local ports that are taken by sockets in TIME_WAIT, or by very many live ones, by local address and peer, most
+    /// first; `None` without a survey.
     pub destinations: Option<Vec<TimeWaitDestination>>,
 }
 
@@ -397,11 +398,32 @@ pub struct TimeWaitDestination {
     pub peer: Endpoint,
     /// How many.
     pub count: u64,
+    /// Of these, those that entered it less than ten seconds before the survey, by their timers.
+    pub arrived: u64,
+    /// Of these, those that leave it less than ten seconds after the survey.
+    pub leaving: u64,
+    /// Live connections that were opened from here and that take a port as well; `None` where the attach kind does not
+    /// tell namespaces apart.
+    pub live: Option<u64>,
     /// How many ports `ip_local_port_range` has; `None` where that cannot be read.
     pub ports: Option<u64>,
     /// Share of these that are taken, between 0 and 1; more where the ports were chosen by the program. `None` with
     /// `ports`.
     pub share: Option<f64>,
+    /// Whether the kernel gives such a port to a new connection after a second (`tcp_tw_reuse`); `None` where that cannot
+    /// be read.
+    pub reuse: Option<bool>,
+    /// Who closed them, most first; of few nobody asks.
+    pub closers: Vec<TimeWaitCloser>,
+}
+
+/// Who closed sockets that are in TIME_WAIT.
+#[derive(Clone, Debug, Serialize)]
+pub struct TimeWaitCloser {
+    /// The process; `None` for those whose entry was not seen.
+    pub process: Option<ProcessIdentity>,
+    /// How many.
+    pub count: u64,
 }
 
 /// Sockets of one process that went into TIME_WAIT.

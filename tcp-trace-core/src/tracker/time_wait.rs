@@ -15,6 +15,10 @@ use crate::{
 
 /// How long the kernel keeps a time-wait socket (`TCP_TIMEWAIT_LEN`, `include/net/tcp.h`), in nanoseconds.
 const LIFETIME_NS: u64 = 60_000_000_000;
+/// Those that came less than this ago, and those that go before this is over, tell how fast they become more.
+pub(super) const SPAN_MS: u32 = 10_000;
+/// Of destinations with fewer nobody asks who closed first.
+const MANY: u64 = 50;
 /// Owners remembered: as many as the kernel keeps time-wait sockets by default (`tcp_max_tw_buckets`), in two
 /// generations. When the younger one is full the older one is forgotten.
 pub(super) const OWNERS: usize = 262_144;
@@ -23,7 +27,19 @@ pub(super) const OWNERS: usize = 262_144;
 const ORPHANS: usize = 65_536;
 
 /// Local address, peer and namespace: what a connection from an ephemeral port shares with its like.
-type Destination = (u32, IpAddr, Endpoint);
+pub(super) type Destination = (u32, IpAddr, Endpoint);
+
+/// Time-wait sockets of one destination.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Population {
+    pub(super) count: u64,
+    /// They entered less than [`SPAN_MS`] ago: their timers, of 60 s, tell.
+    pub(super) arrived: u64,
+    /// They go before that is over.
+    pub(super) leaving: u64,
+    /// Whose they were, if there are [`MANY`]; `None`: their entry was not seen.
+    pub(super) closers: BTreeMap<Option<ProcessId>, (u64, Option<Comm>)>,
+}
 
 /// The time-wait sockets of the last survey.
 #[derive(Debug, Default)]
@@ -67,7 +83,7 @@ pub(super) struct Found {
     /// By owner when it entered; key `None` where that was not seen.
     pub(super) by_owner: FxHashMap<Option<ProcessId>, (u64, Option<Comm>)>,
     /// By destination.
-    pub(super) destinations: BTreeMap<Destination, u64>,
+    pub(super) destinations: BTreeMap<Destination, Population>,
 }
 
 impl TimeWaits {
@@ -92,10 +108,11 @@ impl TimeWaits {
     }
 
     /// A survey that began at `begin` has listed all of them.
-    pub(super) fn listed<'a>(&mut self, rows: impl Iterator<Item = &'a SocketRow>, begin: Timestamp) {
+    pub(super) fn listed<'a>(&mut self, rows: impl Iterator<Item = &'a SocketRow> + Clone, begin: Timestamp) {
         let mut found = Found::default();
         let (mut owners, mut elders) = (FxHashMap::default(), FxHashMap::default());
-        for row in rows.filter(|row| is_time_wait(row)) {
+        let rows = rows.filter(|row| is_time_wait(row));
+        for row in rows.clone() {
             let owner = self.owners.remove(&row.cookie).or_else(|| self.elders.remove(&row.cookie));
             if let Some(owner) = owner {
                 let generation = if owners.len() < OWNERS / 2 { &mut owners } else { &mut elders };
@@ -116,7 +133,7 @@ impl TimeWaits {
             *count += 1;
             // The order of the list is nobody's business: of several names the greatest.
             *comm = (*comm).max(owner.and_then(|owner| owner.comm));
-            *found.destinations.entry((row.netns, row.local.address, row.peer)).or_default() += 1;
+            found.destinations.entry(destination(row)).or_default().add(row);
         }
         // Those that are not listed any more are gone, unless they entered while the list was made.
         let later = self.owners.drain().chain(self.elders.drain()).filter(|(_, entered)| entered.at >= begin);
@@ -125,8 +142,38 @@ impl TimeWaits {
             generation.insert(cookie, entered);
         }
         (self.owners, self.elders, self.eldest) = (owners, elders, Timestamp(u64::MAX));
+        if found.destinations.values().any(|population| population.count >= MANY) {
+            rows.for_each(|row| self.closed_by(row, &mut found));
+        }
         self.found = Some(found);
     }
+}
+
+impl TimeWaits {
+    /// Puts a time-wait socket down to who closed it.
+    fn closed_by(&self, row: &SocketRow, found: &mut Found) {
+        if row.state != TcpState::TimeWait {
+            return;
+        }
+        let population = found.destinations.get_mut(&destination(row));
+        let Some(population) = population.filter(|population| population.count >= MANY) else { return };
+        let owner = self.owners.get(&row.cookie).or_else(|| self.elders.get(&row.cookie));
+        let owner = owner.and_then(|entered| entered.owner.unpack());
+        let closer = population.closers.entry(owner.map(|owner| owner.process)).or_default();
+        *closer = (closer.0 + 1, closer.1.max(owner.and_then(|owner| owner.comm)));
+    }
+}
+
+impl Population {
+    fn add(&mut self, row: &SocketRow) {
+        self.count += 1;
+        self.arrived += u64::from(u64::from(row.expires_ms) + u64::from(SPAN_MS) > LIFETIME_NS / 1_000_000);
+        self.leaving += u64::from(row.expires_ms < SPAN_MS);
+    }
+}
+
+fn destination(row: &SocketRow) -> Destination {
+    (row.netns, row.local.address, row.peer)
 }
 
 /// Whether a row is a time-wait socket rather than a full one (`tw_timer`, `net/ipv4/inet_diag.c`).

@@ -344,7 +344,17 @@ fn time_wait(time_wait: &TimeWait) -> String {
     }
     for row in time_wait.destinations.iter().flatten() {
         let TimeWaitDestination { netns, local, peer, count, ports, .. } = row;
-        let _ = writeln!(text, "time_wait {netns} {local}>{peer}: {count} of {}", or_none(*ports));
+        let _ = write!(text, "time_wait {netns} {local}>{peer}: {count} of {}", or_none(*ports));
+        text += &if row.arrived + row.leaving > 0 {
+            format!(" +{} -{}", row.arrived, row.leaving)
+        } else {
+            String::new()
+        };
+        text += &row.live.filter(|live| *live > 0).map(|live| format!(" live {live}")).unwrap_or_default();
+        for closer in &row.closers {
+            let _ = write!(text, " by {} {}", closer.count, process(closer.process.as_ref()));
+        }
+        text.push('\n');
     }
     text
 }

@@ -3,4 +3,5 @@
 mod close_wait_leak;
 mod connect_failures;
 mod framework;
+mod port_exhaustion;
 mod requests;
