@@ -101,7 +101,7 @@ fn sentences(cut: &Cut<'_>, most: &EndingCount) -> (String, String) {
         ),
         _ => (
             "the peers reset",
-            "they gave up connections that were in use: a crash, a time-out, a proxy or firewall in between",
+            "they gave up connections that were in use (a crash, a time-out, a proxy or firewall in between)",
             "Look at the peers' logs and time-outs, and those of what stands in between",
         ),
     };

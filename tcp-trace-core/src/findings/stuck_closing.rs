@@ -109,11 +109,11 @@ fn sentences(owner: Option<&ProcessIdentity>, stuck: &Stuck<'_>) -> (String, Str
     let lacks = match state {
         TcpState::FinWait2 => "have acknowledged its FIN and do not close their own side",
         _ if full => "do not read what was sent before its FIN (their receive window is closed)",
-        TcpState::LastAck => "closed first, and do not acknowledge its FIN: they are gone, or cut off",
+        TcpState::LastAck => "closed first, and do not acknowledge its FIN; they are gone, or cut off",
         TcpState::Closing => {
-            "closed at the same time, and do not acknowledge its FIN: they are gone, or cut off"
+            "closed at the same time, and do not acknowledge its FIN; they are gone, or cut off"
         }
-        _ => "do not acknowledge its FIN: they are gone, or cut off",
+        _ => "do not acknowledge its FIN; they are gone, or cut off",
     };
     let count = stuck.count;
     let cause = format!(

@@ -9,7 +9,10 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use tcp_trace_testkit::{NetNs, World, sock};
+use tcp_trace_testkit::{
+    NetNs, World,
+    sock::{self, TcpState},
+};
 
 use super::{Animal, Seen, pause, start, tour};
 use crate::{
@@ -112,7 +115,9 @@ impl Web {
         let server = ns.command(command.stdin(Stdio::null()).stderr(Stdio::null())).unwrap();
         let web = Self { server, folder };
         let (at, deadline): (SocketAddr, _) = (AT.parse().unwrap(), Instant::now() + PATIENCE);
-        while ns.run(|| sock::connect(None, at)).is_err() {
+        // A look, as an attempt would be told of as one that was refused.
+        let listens = |entry: &sock::TableEntry| entry.local == at && entry.state == TcpState::Listen;
+        while !sock::table(ns).unwrap().iter().any(listens) {
             assert!(Instant::now() < deadline, "nginx does not listen");
             std::thread::sleep(Duration::from_millis(20));
         }
