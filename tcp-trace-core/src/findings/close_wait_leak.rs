@@ -64,6 +64,7 @@ fn leak(case: &mut Case<'_>, row: &CloseWaitProcess) -> Option<Finding> {
     let severity = match (many, old) {
         (true, _) if soon || full => Severity::Critical,
         (true, _) => Severity::Warning,
+        (false, true) if full => Severity::Warning,
         (false, true) => Severity::Info,
         (false, false) => return None,
     };

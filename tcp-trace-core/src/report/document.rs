@@ -413,7 +413,7 @@ pub struct TimeWaitDestination {
     /// Whether the kernel gives such a port to a new connection after a second (`tcp_tw_reuse`); `None` where that cannot
     /// be read.
     pub reuse: Option<bool>,
-    /// Who closed them, most first; of few nobody asks.
+    /// Who closed them, most first; at most five.
     pub closers: Vec<TimeWaitCloser>,
 }
 

@@ -67,6 +67,7 @@ fn gathered(sockets: Vec<SocketRow>, holders: &[(u32, u32, u32)], processes: Vec
         somaxconn: None,
         time_wait_reuse: None,
         synack_retries: None,
+        time_wait_reuse: None,
         counters: None,
     };
     Gathered {

@@ -17,8 +17,6 @@ use crate::{
 const LIFETIME_NS: u64 = 60_000_000_000;
 /// Those that came less than this ago, and those that go before this is over, tell how fast they become more.
 pub(super) const SPAN_MS: u32 = 10_000;
-/// Of destinations with fewer nobody asks who closed first.
-const MANY: u64 = 50;
 /// Owners remembered: as many as the kernel keeps time-wait sockets by default (`tcp_max_tw_buckets`), in two
 /// generations. When the younger one is full the older one is forgotten.
 pub(super) const OWNERS: usize = 262_144;
@@ -37,9 +35,21 @@ pub(super) struct Population {
     pub(super) arrived: u64,
     /// They go before that is over.
     pub(super) leaving: u64,
-    /// Whose they were, if there are [`MANY`]; `None`: their entry was not seen.
-    pub(super) closers: BTreeMap<Option<ProcessId>, (u64, Option<Comm>)>,
+    /// Whose they were: of most destinations one process's, so that the others have a place of their own.
+    first: Closer,
+    others: Vec<Closer>,
 }
+
+/// Who closed first; `None`: their entry was not seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Closer {
+    pub(super) process: Option<ProcessId>,
+    pub(super) comm: Option<Comm>,
+    pub(super) count: u64,
+}
+
+/// Processes told of a destination.
+const CLOSERS: usize = 64;
 
 /// The time-wait sockets of the last survey.
 #[derive(Debug, Default)]
@@ -108,11 +118,10 @@ impl TimeWaits {
     }
 
     /// A survey that began at `begin` has listed all of them.
-    pub(super) fn listed<'a>(&mut self, rows: impl Iterator<Item = &'a SocketRow> + Clone, begin: Timestamp) {
+    pub(super) fn listed<'a>(&mut self, rows: impl Iterator<Item = &'a SocketRow>, begin: Timestamp) {
         let mut found = Found::default();
         let (mut owners, mut elders) = (FxHashMap::default(), FxHashMap::default());
-        let rows = rows.filter(|row| is_time_wait(row));
-        for row in rows.clone() {
+        for row in rows.filter(|row| is_time_wait(row)) {
             let owner = self.owners.remove(&row.cookie).or_else(|| self.elders.remove(&row.cookie));
             if let Some(owner) = owner {
                 let generation = if owners.len() < OWNERS / 2 { &mut owners } else { &mut elders };
@@ -133,7 +142,8 @@ impl TimeWaits {
             *count += 1;
             // The order of the list is nobody's business: of several names the greatest.
             *comm = (*comm).max(owner.and_then(|owner| owner.comm));
-            found.destinations.entry(destination(row)).or_default().add(row);
+            let destination = (row.netns, row.local.address, row.peer);
+            found.destinations.entry(destination).or_default().add(row, owner);
         }
         // Those that are not listed any more are gone, unless they entered while the list was made.
         let later = self.owners.drain().chain(self.elders.drain()).filter(|(_, entered)| entered.at >= begin);
@@ -142,38 +152,44 @@ impl TimeWaits {
             generation.insert(cookie, entered);
         }
         (self.owners, self.elders, self.eldest) = (owners, elders, Timestamp(u64::MAX));
-        if found.destinations.values().any(|population| population.count >= MANY) {
-            rows.for_each(|row| self.closed_by(row, &mut found));
-        }
         self.found = Some(found);
     }
 }
 
-impl TimeWaits {
-    /// Puts a time-wait socket down to who closed it.
-    fn closed_by(&self, row: &SocketRow, found: &mut Found) {
-        if row.state != TcpState::TimeWait {
-            return;
-        }
-        let population = found.destinations.get_mut(&destination(row));
-        let Some(population) = population.filter(|population| population.count >= MANY) else { return };
-        let owner = self.owners.get(&row.cookie).or_else(|| self.elders.get(&row.cookie));
-        let owner = owner.and_then(|entered| entered.owner.unpack());
-        let closer = population.closers.entry(owner.map(|owner| owner.process)).or_default();
-        *closer = (closer.0 + 1, closer.1.max(owner.and_then(|owner| owner.comm)));
-    }
-}
-
 impl Population {
-    fn add(&mut self, row: &SocketRow) {
+    fn add(&mut self, row: &SocketRow, owner: Option<Owner>) {
+        let process = owner.map(|owner| owner.process);
+        if self.count == 0 {
+            self.first.process = process;
+        }
         self.count += 1;
         self.arrived += u64::from(u64::from(row.expires_ms) + u64::from(SPAN_MS) > LIFETIME_NS / 1_000_000);
         self.leaving += u64::from(row.expires_ms < SPAN_MS);
+        let closer = if self.first.process == process {
+            &mut self.first
+        } else {
+            let known = self.others.iter().position(|closer| closer.process == process);
+            let at = known.unwrap_or(self.others.len());
+            if known.is_none() && at < CLOSERS {
+                self.others.push(Closer { process, ..Closer::default() });
+            }
+            match self.others.get_mut(at) {
+                Some(closer) => closer,
+                None => return,
+            }
+        };
+        closer.count += 1;
+        // The order of the list is nobody's business: of several names the greatest.
+        closer.comm = closer.comm.max(owner.and_then(|owner| owner.comm));
     }
-}
 
-fn destination(row: &SocketRow) -> Destination {
-    (row.netns, row.local.address, row.peer)
+    /// Who closed them, most first.
+    pub(super) fn closers(&self) -> Vec<Closer> {
+        let mut closers: Vec<_> = std::iter::once(self.first).chain(self.others.iter().copied()).collect();
+        closers.retain(|closer| closer.count > 0);
+        closers.sort_by_key(|closer| (std::cmp::Reverse(closer.count), closer.process));
+        closers
+    }
 }
 
 /// Whether a row is a time-wait socket rather than a full one (`tw_timer`, `net/ipv4/inet_diag.c`).

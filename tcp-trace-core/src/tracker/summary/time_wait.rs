@@ -6,14 +6,13 @@ use rustc_hash::FxHashMap;
 
 use super::{accepted, identity};
 use crate::{
-    process::{Comm, ProcessId},
     report::{TimeWait, TimeWaitCloser, TimeWaitDestination, TimeWaitProcess},
     session::Attach,
     state::TcpState,
     tracker::{
         Tracker,
         tally::ProcessTally,
-        time_wait::{Destination, Found, Population},
+        time_wait::{Closer, Destination, Found, Population},
     },
 };
 
@@ -91,15 +90,13 @@ fn row(
     population: &Population,
     live: Option<u64>,
 ) -> TimeWaitDestination {
-    let Population { count, arrived, leaving, ref closers } = *population;
+    let Population { count, arrived, leaving, .. } = *population;
     let facts = tracker.namespaces.get(netns);
     let range = facts.and_then(|facts| facts.port_range);
     let ports = range.map(|(first, last)| u64::from(last.saturating_sub(first)) + 1);
-    let mut closers: Vec<_> = closers.iter().collect();
-    closers.sort_by_key(|(id, (count, _))| (Reverse(*count), **id));
-    let closer = |(id, (count, comm)): (&Option<ProcessId>, &(u64, Option<Comm>))| TimeWaitCloser {
-        process: id.map(|id| identity(tracker, id, *comm)),
-        count: *count,
+    let closer = |closer: Closer| TimeWaitCloser {
+        process: closer.process.map(|id| identity(tracker, id, closer.comm)),
+        count: closer.count,
     };
     TimeWaitDestination {
         netns,
@@ -117,7 +114,7 @@ fn row(
             2 => local.is_loopback() || peer.address.is_loopback(),
             _ => true,
         }),
-        closers: closers.into_iter().take(CLOSERS).map(closer).collect(),
+        closers: population.closers().into_iter().take(CLOSERS).map(closer).collect(),
     }
 }
 
