@@ -8,14 +8,24 @@
 //! What a rule must not do: blame a process that is not known to own the socket, take an unknown number for 0, or find
 //! anything in healthy traffic.
 
+mod abort_unread;
 mod accept_queue_overflow;
 mod close_wait_leak;
 mod connect_failures;
+mod cut;
+mod ends;
 mod finding;
+mod fork_leak;
 mod handshake_loss;
+mod linger_zero_close;
+mod listener_backlog;
+mod listener_gone;
+mod listener_restarted;
 mod memory;
 mod port_exhaustion;
 mod requests;
+mod reset_storm;
+mod stuck_closing;
 mod subject;
 mod syn_flood;
 mod thresholds;
@@ -24,9 +34,15 @@ use std::cmp::Reverse;
 
 pub use close_wait_leak::Thresholds as CloseWaitLeak;
 pub use connect_failures::Thresholds as ConnectFailures;
+pub use cut::Thresholds as Cut;
 pub use finding::{Evidence, Finding, Severity, Value};
+pub use fork_leak::Thresholds as ForkLeak;
+pub use listener_backlog::Thresholds as ListenerBacklog;
+pub use listener_gone::Thresholds as ListenerGone;
+pub use listener_restarted::Thresholds as ListenerRestarted;
 pub use port_exhaustion::Thresholds as PortExhaustion;
 pub use requests::{AcceptQueueOverflow, HandshakeLoss, SynFlood};
+pub use stuck_closing::Thresholds as StuckClosing;
 pub use subject::Subject;
 pub use thresholds::{NoShare, Share, Thresholds};
 
@@ -49,6 +65,14 @@ const RULES: &[Rule] = &[
     Rule { id: handshake_loss::ID, judge: handshake_loss::judge },
     Rule { id: port_exhaustion::ID, judge: port_exhaustion::judge },
     Rule { id: connect_failures::ID, judge: connect_failures::judge },
+    Rule { id: stuck_closing::ID, judge: stuck_closing::judge },
+    Rule { id: reset_storm::ID, judge: reset_storm::judge },
+    Rule { id: linger_zero_close::ID, judge: linger_zero_close::judge },
+    Rule { id: abort_unread::ID, judge: abort_unread::judge },
+    Rule { id: listener_backlog::ID, judge: listener_backlog::judge },
+    Rule { id: listener_restarted::ID, judge: listener_restarted::judge },
+    Rule { id: listener_gone::ID, judge: listener_gone::judge },
+    Rule { id: fork_leak::ID, judge: fork_leak::judge },
 ];
 
 /// The most findings that a report has; the least severe are left out.

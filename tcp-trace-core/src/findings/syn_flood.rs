@@ -19,7 +19,9 @@ pub(super) fn judge(case: &mut Case<'_>) -> Vec<Finding> {
     let flooded = all.iter().filter(|requests| requests.trouble(case) == Some(Trouble::Flood));
     let mut findings: Vec<_> = flooded.map(|requests| listener(case, requests)).collect();
     let attributed = |namespace: &NamespaceSummary| {
-        all.iter().any(|requests| requests.overflow > 0 && requests.listener.netns == Some(namespace.netns))
+        let known =
+            |requests: &Requests<'_>| requests.overflow > 0 || requests.trouble(case) == Some(Trouble::Flood);
+        all.iter().any(|requests| requests.listener.netns == Some(namespace.netns) && known(requests))
     };
     let others = case.report.half_open.namespaces.iter().filter(|namespace| !attributed(namespace));
     findings.extend(others.filter_map(|namespace| unattributed(case, namespace)));

@@ -8,8 +8,10 @@ use std::num::NonZeroU32;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    close_wait_leak, connect_failures, port_exhaustion,
+    close_wait_leak, connect_failures, cut, fork_leak, listener_backlog, listener_gone, listener_restarted,
+    port_exhaustion,
     requests::{AcceptQueueOverflow, HandshakeLoss, SynFlood},
+    stuck_closing,
 };
 
 /// `[findings]`.
@@ -32,6 +34,22 @@ pub struct Thresholds {
     pub port_exhaustion: port_exhaustion::Thresholds,
     /// `[findings.connect_failures]`.
     pub connect_failures: connect_failures::Thresholds,
+    /// `[findings.stuck_closing]`.
+    pub stuck_closing: stuck_closing::Thresholds,
+    /// `[findings.reset_storm]`.
+    pub reset_storm: cut::Thresholds,
+    /// `[findings.linger_zero_close]`.
+    pub linger_zero_close: cut::Thresholds,
+    /// `[findings.abort_unread]`.
+    pub abort_unread: cut::Thresholds,
+    /// `[findings.listener_backlog]`.
+    pub listener_backlog: listener_backlog::Thresholds,
+    /// `[findings.listener_restarted]`.
+    pub listener_restarted: listener_restarted::Thresholds,
+    /// `[findings.listener_gone]`.
+    pub listener_gone: listener_gone::Thresholds,
+    /// `[findings.fork_leak]`.
+    pub fork_leak: fork_leak::Thresholds,
 }
 
 impl Default for Thresholds {
@@ -45,6 +63,14 @@ impl Default for Thresholds {
             handshake_loss: HandshakeLoss::default(),
             port_exhaustion: port_exhaustion::Thresholds::default(),
             connect_failures: connect_failures::Thresholds::default(),
+            stuck_closing: stuck_closing::Thresholds::default(),
+            reset_storm: cut::Thresholds::default(),
+            linger_zero_close: cut::Thresholds::default(),
+            abort_unread: cut::Thresholds::default(),
+            listener_backlog: listener_backlog::Thresholds::default(),
+            listener_restarted: listener_restarted::Thresholds::default(),
+            listener_gone: listener_gone::Thresholds::default(),
+            fork_leak: fork_leak::Thresholds::default(),
         }
     }
 }

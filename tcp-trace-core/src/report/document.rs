@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::HalfOpen;
+use super::{Closing, EndingCount, HalfOpen, Inherited, ListenerChange};
 use crate::{
     endpoint::Endpoint,
     findings::Finding,
@@ -47,6 +47,14 @@ pub struct Report {
     pub close_wait: CloseWait,
     /// Sockets that closed first.
     pub time_wait: TimeWait,
+    /// Sockets that wait for their peer to let them close.
+    pub closing: Closing,
+    /// How connections ended, most first; `None` where that is not told (attach `tracepoint`, mode `count`).
+    pub endings: Option<Vec<EndingCount>>,
+    /// Where listeners came and went.
+    pub listeners_changed: Vec<ListenerChange>,
+    /// Connections that are held only by a process that never used them, most first; `None` where nobody could tell.
+    pub inherited: Option<Vec<Inherited>>,
     /// Processes by number of transitions; the last may be the one of unknown owners.
     pub processes: Vec<ProcessSummary>,
     /// Transitions of processes that the table of processes had no room for.

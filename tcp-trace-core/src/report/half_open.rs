@@ -82,6 +82,9 @@ pub struct Listener {
     pub syn_queue: Option<Queue>,
     /// Connections that wait to be accepted, and how many may; `None` without a survey.
     pub accept_queue: Option<Queue>,
+    /// SYNs and final ACKs that it turned away in the window, because a queue was full as a rule (`sk_drops`); `None` where
+    /// that was not read.
+    pub drops: Option<u64>,
     /// Distinct addresses that its requests came from, estimated within a few percent; `None` if there were none.
     pub sources: Option<u64>,
     /// The prefixes (/24, /64) that most of its requests came from.
@@ -137,6 +140,8 @@ pub struct NamespaceSummary {
     pub name: Option<String>,
     /// `net.ipv4.tcp_syncookies`.
     pub syncookies: Option<u8>,
+    /// `net.core.somaxconn`.
+    pub somaxconn: Option<u64>,
     /// ListenOverflows.
     pub listen_overflows: u64,
     /// ListenDrops.

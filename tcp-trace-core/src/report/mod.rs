@@ -8,6 +8,7 @@ mod document;
 mod half_open;
 mod line;
 mod obituary;
+mod trouble;
 
 pub use change::{EVENT_NAME, Process, StateChange};
 pub use document::{
@@ -21,3 +22,6 @@ pub use half_open::{
 };
 pub use line::LineWriter;
 pub use obituary::{CLOSED_EVENT_NAME, Closer, Ending, Obituary, Role};
+pub use trouble::{
+    Closing, ClosingGroup, ClosingSocket, EndingCount, Inherited, InheritedSocket, ListenerChange,
+};

@@ -14,7 +14,7 @@ use crate::{
     endpoint::{Endpoint, Family},
     input::{Event, Task, TimeWait},
     process::{Comm, Owner, OwnerSource, ProcessId},
-    report::StateChange,
+    report::{Role, StateChange},
     session::Session,
     state::TcpState,
     survey::{Age, SocketRow},
@@ -63,8 +63,8 @@ pub(super) struct Connection {
     by_address: bool,
     /// The owner is inferred from the listener.
     provisional: bool,
-    /// Whether it was born as a listener's child.
-    passive: bool,
+    /// Which end of the handshake it was: a listener's child, or seen to be opened by `connect()`.
+    role: Option<Role>,
     /// Whether the filter has accepted it.
     pub(super) accepted: bool,
     trail_len: u8,
@@ -171,7 +171,7 @@ impl Connection {
             entry: Entry::Unknown,
             by_address: true,
             provisional: false,
-            passive: false,
+            role: None,
             accepted: false,
             trail_len: 0,
             trail: [0; TRAIL],
@@ -198,6 +198,16 @@ impl Connection {
         };
         found.entered(age, now);
         found
+    }
+
+    /// Which end of the handshake it was; `None` if that was not seen.
+    pub(super) fn role(&self) -> Option<Role> {
+        if self.listener.is_some() { Some(Role::Server) } else { self.role }
+    }
+
+    /// Whether it is a listener's child.
+    fn is_passive(&self) -> bool {
+        self.role == Some(Role::Server)
     }
 
     /// What it is kept under.
@@ -242,8 +252,13 @@ impl Connection {
 
     /// A connection that begins with this event.
     pub(super) fn born(event: &Event) -> Self {
+        let role = if event.old == TcpState::Listen {
+            Some(Role::Server)
+        } else {
+            (event.new == TcpState::SynSent).then_some(Role::Client)
+        };
         Self {
-            passive: event.old == TcpState::Listen,
+            role,
             connecting: NonZeroU64::new(event.time.0).filter(|_| event.new == TcpState::SynSent),
             ..Self::unseen(event)
         }
@@ -348,7 +363,7 @@ impl Connection {
     /// The listener of a connection that was not seen to be born.
     pub(super) fn came_in_on(&mut self, parent: Parent) {
         self.listener = Some(parent.local);
-        self.passive = true;
+        self.role = Some(Role::Server);
         if self.owner().is_none() {
             self.inherit(parent.owner);
         }
@@ -390,7 +405,7 @@ impl Connection {
         if event.peer.is_known() {
             self.peer = event.peer;
         }
-        self.cookie = if event.old == TcpState::Listen && !event.peer.is_known() && self.passive {
+        self.cookie = if event.old == TcpState::Listen && !event.peer.is_known() && self.is_passive() {
             None // The listener's: see `Tracker::key`.
         } else {
             event.cookie.or(self.cookie)
@@ -440,7 +455,7 @@ impl Connection {
     fn handshake(&self, event: &Event, sent: Option<Timestamp>, session: &Session) -> Option<Handshake> {
         (event.old == TcpState::SynReceived
             && event.new != TcpState::SynReceived
-            && (self.passive || event.request.is_some()))
+            && (self.is_passive() || event.request.is_some()))
         .then(|| handshake::measure(event, sent, session))
     }
 
@@ -498,7 +513,7 @@ impl Connection {
 impl Step {
     /// With the ends of its connection, which an event before them did not know.
     pub(super) fn complete(&mut self, connection: &Connection) {
-        if connection.passive && !self.change.peer.is_known() {
+        if connection.is_passive() && !self.change.peer.is_known() {
             self.change.local = connection.local;
             self.change.peer = connection.peer;
             self.change.family = connection.family();

@@ -24,7 +24,7 @@ use crate::{
     state::TcpState,
     survey::{
         self, CloseWaitKind, Facts, Holder, NamespaceFacts, ProcessFacts, RequestRow, SocketRow, SurveyBegin,
-        SurveyEnd,
+        SurveyEnd, Timer,
     },
     time::Timestamp,
     tracker::Output,
@@ -54,8 +54,11 @@ pub(super) struct Survey {
 #[derive(Clone, Debug)]
 pub(super) struct Sample {
     pub(super) receive_queue: u32,
+    pub(super) send_queue: u32,
     pub(super) inode: Option<u32>,
     pub(super) kind: Option<CloseWaitKind>,
+    /// The peer has closed its receive window.
+    pub(super) zero_window: bool,
 }
 
 /// What the last survey found out.
@@ -158,6 +161,7 @@ impl Tracker {
     pub(super) fn facts(&mut self, facts: &Facts) {
         self.people.learn(facts);
         self.namespaces.learn(&facts.namespaces);
+        self.drops.learn(&facts.listeners);
         if let Some(survey) = &mut self.survey {
             let processes = facts.processes.iter().map(|process| (process.id.pid, process.clone()));
             survey.processes.extend(processes);
@@ -171,7 +175,7 @@ impl Tracker {
         let whole = TABLE_STATES.iter().all(|state| end.states.contains(&state.number()));
         let listed = |state: TcpState| end.states.contains(&state.number());
         if listed(TcpState::TimeWait) {
-            self.time_waits.listed(survey.rows.iter().map(|(_, row)| row));
+            self.time_waits.listed(survey.rows.iter().map(|(_, row)| row), survey.begin);
         }
         if listed(TcpState::Listen) {
             let listening = survey.rows.iter().filter(|(_, row)| row.state == TcpState::Listen);
@@ -201,6 +205,9 @@ impl Tracker {
             rows.iter().filter(|(_, row)| is_socket(row)).partition(|(_, row)| row.state == TcpState::Listen);
         for (time, row) in listening.into_iter().chain(others) {
             self.merge(row, *time, &survey, end, output);
+        }
+        if end.holders {
+            self.inherited.prune(&self.table);
         }
         // Where there are more sockets than room, no later survey can tell more.
         let certain = whole && (survey.truncated || self.bury_unlisted(&rows, &survey, end));
@@ -253,10 +260,11 @@ impl Tracker {
         end: &SurveyEnd,
         output: &mut Output,
     ) {
-        if matches!(row.state, TcpState::CloseWait | TcpState::Listen) {
-            let SocketRow { receive_queue, inode, .. } = *row;
-            let kind = CloseWaitKind::of(row);
-            self.samples.sockets.insert(row.cookie, Sample { receive_queue, inode, kind });
+        if row.state != TcpState::Established {
+            let SocketRow { receive_queue, send_queue, inode, timer, .. } = *row;
+            let (kind, zero_window) = (CloseWaitKind::of(row), timer == Timer::ZeroWindow);
+            let sample = Sample { receive_queue, send_queue, inode, kind, zero_window };
+            self.samples.sockets.insert(row.cookie, sample);
         }
         let key = Key::Cookie(row.cookie);
         if survey.closed.contains(&key) {
@@ -294,7 +302,7 @@ impl Tracker {
             }
         }
         if end.holders {
-            self.hold(key, row, survey);
+            self.hold(key, row, read, survey);
         }
         self.admit(key, output);
     }
@@ -316,10 +324,14 @@ impl Tracker {
     }
 
     /// Puts a socket down to one of its holders.
-    fn hold(&mut self, key: Key, row: &SocketRow, survey: &Survey) {
+    fn hold(&mut self, key: Key, row: &SocketRow, read: Timestamp, survey: &Survey) {
         let Some(inode) = row.inode else { return };
         let holders = self.samples.holders.get(&inode).map(Vec::as_slice).unwrap_or_default();
         let Some(connection) = self.table.get_mut(key) else { return };
+        if self.session.attach == Attach::TpBtf {
+            let processes = &survey.processes;
+            self.inherited.look(connection, row, read, holders, processes, &self.session);
+        }
         let Some(owner) = choose(holders, &survey.processes, connection) else { return };
         connection.held_by(owner);
         if row.state == TcpState::Listen {

@@ -11,15 +11,17 @@ pub(super) use self::failing::{Failing, Failures};
 
 use super::{
     connection::{Afterlife, Attempt, Connection, Step},
+    endings::{End, Endings},
     handshake::{DurationSource, Handshake},
     requests::{Dead, Death},
+    restarts::Restarts,
     sources::{Outcome, Sources},
 };
 use crate::{
     endpoint::Endpoint,
     histogram::Histogram,
     process::{Comm, Owner, ProcessId},
-    report::{HalfOpenCause, HalfOpenSources},
+    report::{Ending, HalfOpenCause, HalfOpenSources},
     state::TcpState,
 };
 
@@ -45,6 +47,8 @@ pub(super) struct Tally {
     pub(super) cgroups: FxHashMap<u64, u64>,
     pub(super) time_wait: u64,
     pub(super) orphaned: u64,
+    pub(super) endings: Endings,
+    pub(super) restarts: Restarts,
 }
 
 /// Namespace and local end of a listener.
@@ -115,6 +119,21 @@ impl Tally {
             cgroups: FxHashMap::default(),
             time_wait: 0,
             orphaned: 0,
+            endings: Endings::default(),
+            restarts: Restarts::new(max_rows),
+        }
+    }
+
+    /// The next window begins.
+    pub(super) fn next(&mut self) -> Self {
+        Self { restarts: self.restarts.next(), ..Self::new(self.max_rows) }
+    }
+
+    /// A connection has ended, and all is known of it that will be.
+    pub(super) fn ended(&mut self, end: End, connection: &Connection) {
+        self.endings.add(end, connection, self.max_rows);
+        if end.ending == Ending::NeverAccepted {
+            self.restarts.queued_reset(connection);
         }
     }
 
@@ -146,6 +165,9 @@ impl Tally {
             let known = self.connects.contains_key(&Some(change.peer));
             let peer = known.then_some(change.peer);
             self.failing.add(change.owner, peer, *attempt, change.at, self.max_rows);
+        }
+        if change.new == TcpState::Listen {
+            self.restarts.opened((change.netns, change.local), change.owner, change.at);
         }
         match afterlife {
             Some(Afterlife::TimeWait) => {

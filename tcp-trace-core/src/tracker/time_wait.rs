@@ -21,6 +21,9 @@ pub(super) const SPAN_MS: u32 = 10_000;
 /// generations. When the younger one is full the older one is forgotten.
 pub(super) const OWNERS: usize = 262_144;
 
+/// Orphans in FIN_WAIT2 that are looked at one by one; of more, only the number is known.
+const ORPHANS: usize = 65_536;
+
 /// Local address, peer and namespace: what a connection from an ephemeral port shares with its like.
 pub(super) type Destination = (u32, IpAddr, Endpoint);
 
@@ -52,13 +55,30 @@ const CLOSERS: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct TimeWaits {
     /// Whose a socket was that went into TIME_WAIT, by cookie, which its time-wait socket inherits.
-    owners: FxHashMap<NonZeroU64, PackedOwner>,
-    elders: FxHashMap<NonZeroU64, PackedOwner>,
+    owners: FxHashMap<NonZeroU64, Entered>,
+    elders: FxHashMap<NonZeroU64, Entered>,
     /// When the last of the elders entered.
     eldest: Timestamp,
     /// What the last survey found; `None` before the first one.
     pub(super) found: Option<Found>,
     pub(super) gauge: Gauge,
+}
+
+/// Whose a socket was, and when it closed.
+#[derive(Clone, Copy, Debug)]
+struct Entered {
+    owner: PackedOwner,
+    at: Timestamp,
+}
+
+/// A time-wait socket in FIN_WAIT2.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Orphan {
+    pub(super) cookie: NonZeroU64,
+    pub(super) local: Endpoint,
+    pub(super) peer: Endpoint,
+    /// Whose it was, and when the kernel put it away; `None` where that was not seen.
+    pub(super) seen: Option<(Option<Owner>, Timestamp)>,
 }
 
 /// The population at a survey.
@@ -68,6 +88,8 @@ pub(super) struct Found {
     pub(super) live: u64,
     /// Orphans in FIN_WAIT2.
     pub(super) orphans: u64,
+    /// The first of them.
+    pub(super) orphan_rows: Vec<Orphan>,
     /// By owner when it entered; key `None` where that was not seen.
     pub(super) by_owner: FxHashMap<Option<ProcessId>, (u64, Option<Comm>)>,
     /// By destination.
@@ -86,7 +108,7 @@ impl TimeWaits {
             self.elders = std::mem::take(&mut self.owners);
             self.eldest = now;
         }
-        self.owners.insert(cookie, PackedOwner::pack(owner));
+        self.owners.insert(cookie, Entered { owner: PackedOwner::pack(owner), at: now });
         self.gauge.holds(self.len());
     }
 
@@ -95,8 +117,8 @@ impl TimeWaits {
         self.owners.len() + self.elders.len()
     }
 
-    /// A survey has listed all of them.
-    pub(super) fn listed<'a>(&mut self, rows: impl Iterator<Item = &'a SocketRow>) {
+    /// A survey that began at `begin` has listed all of them.
+    pub(super) fn listed<'a>(&mut self, rows: impl Iterator<Item = &'a SocketRow>, begin: Timestamp) {
         let mut found = Found::default();
         let (mut owners, mut elders) = (FxHashMap::default(), FxHashMap::default());
         for row in rows.filter(|row| is_time_wait(row)) {
@@ -107,10 +129,15 @@ impl TimeWaits {
             }
             if row.state == TcpState::FinWait2 {
                 found.orphans += 1;
+                if found.orphan_rows.len() < ORPHANS {
+                    let SocketRow { cookie, local, peer, .. } = *row;
+                    let seen = owner.map(|entered| (entered.owner.unpack(), entered.at));
+                    found.orphan_rows.push(Orphan { cookie, local, peer, seen });
+                }
                 continue;
             }
             found.live += 1;
-            let owner = owner.and_then(PackedOwner::unpack);
+            let owner = owner.and_then(|entered| entered.owner.unpack());
             let (count, comm) = found.by_owner.entry(owner.map(|owner| owner.process)).or_default();
             *count += 1;
             // The order of the list is nobody's business: of several names the greatest.
@@ -118,7 +145,12 @@ impl TimeWaits {
             let destination = (row.netns, row.local.address, row.peer);
             found.destinations.entry(destination).or_default().add(row, owner);
         }
-        // Those that are not listed any more are gone; those that entered since the list was made come again.
+        // Those that are not listed any more are gone, unless they entered while the list was made.
+        let later = self.owners.drain().chain(self.elders.drain()).filter(|(_, entered)| entered.at >= begin);
+        for (cookie, entered) in later {
+            let generation = if owners.len() < OWNERS / 2 { &mut owners } else { &mut elders };
+            generation.insert(cookie, entered);
+        }
         (self.owners, self.elders, self.eldest) = (owners, elders, Timestamp(u64::MAX));
         self.found = Some(found);
     }

@@ -8,8 +8,8 @@ use tcp_trace_core::{
     record::kind,
     state::TcpState,
     survey::{
-        Facts, Holder, NamespaceFacts, ProcessFacts, RequestRow, SocketRow, SurveyBegin, SurveyEnd,
-        encode_holders, encode_requests, encode_sockets, scope,
+        Facts, Holder, ListenerFacts, NamespaceFacts, ProcessFacts, RequestRow, SocketRow, SurveyBegin,
+        SurveyEnd, encode_holders, encode_requests, encode_sockets, scope,
     },
     time::Timestamp,
 };
@@ -29,6 +29,8 @@ const ROWS: usize = 4096;
 const PROCESSES: usize = 256;
 /// A batch is full when it is this long.
 const BATCH_BYTES: usize = 1 << 20;
+/// Sockets of a namespace that are all listed for each report: some 20 ms.
+const FEW: u64 = 16_384;
 /// Problems told of per survey.
 const PROBLEMS: usize = 16;
 
@@ -70,6 +72,7 @@ struct Found {
     /// After which of them the clock was read.
     read: Vec<(usize, Timestamp)>,
     namespaces: Vec<NamespaceFacts>,
+    listeners: Vec<ListenerFacts>,
     /// Those that were listed whole.
     complete: Vec<u32>,
     problems: Vec<String>,
@@ -92,14 +95,29 @@ impl Scope {
     }
 
     fn states(self) -> States {
-        const REQUESTS: TcpState = TcpState::NewSynReceived;
+        use TcpState::{CloseWait, Closing, FinWait1, FinWait2, LastAck, Listen, NewSynReceived, TimeWait};
         match self {
             Self::All => States::ALL,
-            Self::Report => {
-                States::of(&[TcpState::Listen, REQUESTS, TcpState::CloseWait, TcpState::TimeWait])
-            }
-            Self::Requests => States::of(&[REQUESTS]),
+            Self::Report => States::of(&[
+                Listen,
+                NewSynReceived,
+                CloseWait,
+                TimeWait,
+                FinWait1,
+                FinWait2,
+                Closing,
+                LastAck,
+            ]),
+            Self::Requests => States::of(&[NewSynReceived]),
         }
+    }
+
+    /// What is listed of the calling thread's namespace: for a report also what is established, where that is little, as
+    /// it takes a look to tell who holds a connection on which nothing happens.
+    fn states_here(self) -> States {
+        let few = || netstat::in_use().is_some_and(|sockets| sockets <= FEW);
+        let states = self.states();
+        if self == Self::Report && few() { states.and(TcpState::Established) } else { states }
     }
 }
 
@@ -195,7 +213,8 @@ impl Surveyor {
             let facts = Facts { processes: processes.to_vec(), ..Facts::default() };
             push_json(batches.next(), kind::FACTS, &facts);
         }
-        let facts = Facts { namespaces: found.namespaces, processes: Vec::new(), ..facts };
+        let Found { namespaces, listeners, .. } = found;
+        let facts = Facts { namespaces, listeners, processes: Vec::new(), ..facts };
         if facts != Facts::default() {
             push_json(batches.next(), kind::FACTS, &facts);
         }
@@ -259,13 +278,17 @@ impl Surveyor {
         found.problems.extend(problems);
         let mut visit = |namespace: &Namespace| {
             let request =
-                Dump { states: scope.states(), info: scope != Scope::Requests, netns: namespace.inum };
+                Dump { states: scope.states_here(), info: scope != Scope::Requests, netns: namespace.inum };
             match sock_diag::dump(&request, &mut found.rows) {
                 Ok(true) => found.complete.push(namespace.inum),
                 Ok(false) => {}
                 Err(error) => found.problems.push(format!("namespace {}: {error}", namespace.inum)),
             }
             found.read.push((found.rows.len(), host::monotonic()));
+            if scope != Scope::Requests {
+                // Where they cannot be read they are not known.
+                found.listeners.extend(sock_diag::drops().unwrap_or_default());
+            }
             found.namespaces.push(netstat::facts(namespace));
         };
         match namespaces::for_each(&all, &mut visit) {

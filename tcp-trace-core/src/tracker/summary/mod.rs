@@ -1,10 +1,12 @@
 //! Tallies and table → Report.
 
 mod close_wait;
+mod closing;
 mod connect;
 mod half_open;
 mod processes;
 mod time_wait;
+mod trouble;
 
 use std::collections::BTreeMap;
 
@@ -57,6 +59,10 @@ pub(super) fn report(tracker: &Tracker) -> Report {
         connect: connect::connects(tracker),
         close_wait: close_wait::close_wait(tracker),
         time_wait: time_wait::time_wait(tracker),
+        closing: closing::closing(tracker),
+        endings: trouble::endings(tracker),
+        listeners_changed: trouble::listeners(tracker),
+        inherited: trouble::inherited(tracker),
         processes: processes::processes(tracker, &census),
         omitted: tracker.tally.omitted,
         containers: processes::containers(tracker, &census),

@@ -2,6 +2,10 @@
 
 mod close_wait_leak;
 mod connect_failures;
+mod cut;
+mod fork_leak;
 mod framework;
+mod listeners;
 mod port_exhaustion;
 mod requests;
+mod stuck_closing;

@@ -6,7 +6,7 @@ use std::{io, net::Ipv4Addr, num::NonZeroU64};
 use tcp_trace_core::{
     endpoint::Endpoint,
     state::TcpState,
-    survey::{SocketRow, TcpInfo, Timer},
+    survey::{ListenerFacts, SocketRow, TcpInfo, Timer},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, native_endian as ne, network_endian as be};
 
@@ -30,6 +30,7 @@ mod netlink {
 mod diag {
     pub(super) const SOCK_DIAG_BY_FAMILY: u16 = 20;
     pub(super) const INFO: u16 = 2;
+    pub(super) const MEMORY: u16 = 7;
     pub(super) const SHUTDOWN: u16 = 8;
     pub(super) const CGROUP_ID: u16 = 21;
     pub(super) const IPPROTO_TCP: u8 = 6;
@@ -73,8 +74,18 @@ pub(super) struct Request {
     id: SocketId,
 }
 
+/// What is asked for of each socket beyond its addresses, state and queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Sockets,
+    /// `TCP_INFO`.
+    Info,
+    /// What it has turned away.
+    Drops,
+}
+
 impl Request {
-    pub(super) fn new(family: u16, sequence: u32, states: u32, info: bool) -> Self {
+    pub(super) fn new(family: u16, sequence: u32, states: u32, asked: Asked) -> Self {
         let length = u32::try_from(size_of::<Self>()).unwrap_or(u32::MAX);
         let header = Header {
             length: length.into(),
@@ -87,7 +98,11 @@ impl Request {
             header,
             family: u8::try_from(family).unwrap_or(0),
             protocol: diag::IPPROTO_TCP,
-            extensions: if info { 1 << (diag::INFO - 1) } else { 0 },
+            extensions: match asked {
+                Asked::Sockets => 0,
+                Asked::Info => 1 << (diag::INFO - 1),
+                Asked::Drops => 1 << (diag::MEMORY - 1),
+            },
             padding: 0,
             states: states.into(),
             id: SocketId::default(),
@@ -149,25 +164,33 @@ const _: () = assert!(std::mem::offset_of!(Info, data_segments_in) == 152);
 const _: () = assert!(size_of::<Request>() == 72 && size_of::<Socket>() == 72 && size_of::<Info>() == 160);
 
 /// Reads the answer to one question, datagram by datagram.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Reader {
     sequence: u32,
     netns: u32,
     /// Nothing that was said is missing so far.
     complete: bool,
+    /// What listeners have turned away, where that was asked for.
+    drops: Vec<ListenerFacts>,
 }
 
 impl Reader {
     /// Of the question with this number; rows get this namespace.
     #[must_use]
     pub fn new(sequence: u32, netns: u32) -> Self {
-        Self { sequence, netns, complete: true }
+        Self { sequence, netns, complete: true, drops: Vec::new() }
     }
 
     /// Whether the answer so far was whole: no dump that the kernel calls interrupted, no socket without a cookie.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.complete
+    }
+
+    /// What listeners have turned away, where that was asked for.
+    #[must_use]
+    pub fn into_drops(self) -> Vec<ListenerFacts> {
+        self.drops
     }
 
     /// Adds the rows of a datagram; says whether the answer ends with it.
@@ -206,13 +229,16 @@ impl Reader {
     }
 
     /// A socket; `None` for bytes that are none.
-    fn row(&self, message: &[u8]) -> Option<SocketRow> {
+    fn row(&mut self, message: &[u8]) -> Option<SocketRow> {
         let (socket, attributes) = Socket::ref_from_prefix(message).ok()?;
         let [low, high] = socket.id.cookie.map(|half| u64::from(half.get()));
         let found = Attributes::read(attributes);
+        let cookie = NonZeroU64::new(low | high << 32)?;
+        let listens = socket.state == TcpState::Listen.number();
+        self.drops.extend(found.drops.filter(|_| listens).map(|drops| ListenerFacts { cookie, drops }));
         Some(SocketRow {
             netns: self.netns,
-            cookie: NonZeroU64::new(low | high << 32)?,
+            cookie,
             state: state(socket, &found),
             local: endpoint(socket.family, socket.id.local, socket.id.local_port.get()),
             peer: endpoint(socket.family, socket.id.peer, socket.id.peer_port.get()),
@@ -226,7 +252,7 @@ impl Reader {
             retransmits: socket.retransmits,
             expires_ms: socket.expires_ms.get(),
             // A listener's is empty but for its queues (`tcp_get_info`, `net/ipv4/tcp.c`), which the row has anyway.
-            info: found.info.filter(|_| socket.state != TcpState::Listen.number()),
+            info: found.info.filter(|_| !listens),
         })
     }
 }
@@ -255,6 +281,7 @@ fn endpoint(family: u8, address: [u8; 16], port: u16) -> Endpoint {
 struct Attributes {
     info: Option<TcpInfo>,
     cgroup_id: Option<u64>,
+    drops: Option<u32>,
     shutdown: bool,
 }
 
@@ -266,6 +293,7 @@ impl Attributes {
             bytes = rest;
             match kind {
                 diag::INFO => found.info = info(payload),
+                diag::MEMORY => found.drops = drops(payload),
                 diag::CGROUP_ID => {
                     found.cgroup_id = ne::U64::read_from_bytes(payload).ok().map(ne::U64::get);
                 }
@@ -275,6 +303,12 @@ impl Attributes {
         }
         found
     }
+}
+
+/// `SK_MEMINFO_DROPS` (`include/uapi/linux/sock_diag.h`, first kernel 4.7), the ninth number.
+fn drops(payload: &[u8]) -> Option<u32> {
+    let (numbers, _newer) = <[ne::U32; 9]>::ref_from_prefix(payload).ok()?;
+    numbers.last().map(|drops| drops.get())
 }
 
 fn info(payload: &[u8]) -> Option<TcpInfo> {

@@ -9,9 +9,12 @@ pub mod message;
 use std::{io, os::fd::OwnedFd};
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, sockopt};
-use tcp_trace_core::{state::TcpState, survey::SocketRow};
+use tcp_trace_core::{
+    state::TcpState,
+    survey::{ListenerFacts, SocketRow},
+};
 
-use message::{Reader, Request};
+use message::{Asked, Reader, Request};
 
 /// Rows that one dump may add: above that it ends, and is not complete. Eight times what the tracker follows.
 const MAX_ROWS: usize = 8 << 20;
@@ -34,6 +37,12 @@ impl States {
     #[must_use]
     pub fn of(states: &[TcpState]) -> Self {
         Self(states.iter().fold(0, |bits, state| bits | bit(state.number())))
+    }
+
+    /// These and one more.
+    #[must_use]
+    pub fn and(self, state: TcpState) -> Self {
+        Self(self.0 | bit(state.number()))
     }
 
     /// Whether the state is one of them.
@@ -81,23 +90,46 @@ pub fn dump(request: &Dump, rows: &mut Vec<SocketRow>) -> io::Result<bool> {
     let socket = open().map_err(|error| about(&error, "opening a NETLINK_SOCK_DIAG socket"))?;
     let mut buffer = vec![0; DATAGRAM];
     let mut complete = true;
-    for (sequence, family) in (1..).zip([AddressFamily::INET, AddressFamily::INET6]) {
-        let of_family = dump_family(&socket, request, family, sequence, &mut buffer, rows);
-        let name = if family == AddressFamily::INET { "IPv4" } else { "IPv6" };
-        complete &= of_family.map_err(|error| about(&error, &format!("listing {name} TCP sockets")))?;
+    let asked = if request.info { Asked::Info } else { Asked::Sockets };
+    for (sequence, family, name) in FAMILIES {
+        let of_family = dump_family(&socket, request, asked, (family, sequence), &mut buffer, rows);
+        let reader = of_family.map_err(|error| about(&error, &format!("listing {name} TCP sockets")))?;
+        complete &= reader.is_some_and(|reader| reader.is_complete());
     }
     Ok(complete)
 }
 
+/// What each listener of the calling thread's network namespace has turned away since it was made.
+///
+/// # Errors
+///
+/// As [`dump`].
+pub fn drops() -> io::Result<Vec<ListenerFacts>> {
+    let socket = open().map_err(|error| about(&error, "opening a NETLINK_SOCK_DIAG socket"))?;
+    let (mut buffer, mut rows, mut drops) = (vec![0; DATAGRAM], Vec::new(), Vec::new());
+    let request = Dump { states: States::of(&[TcpState::Listen]), info: false, netns: 0 };
+    for (sequence, family, name) in FAMILIES {
+        let of_family =
+            dump_family(&socket, &request, Asked::Drops, (family, sequence), &mut buffer, &mut rows);
+        let reader = of_family.map_err(|error| about(&error, &format!("listing {name} listeners")))?;
+        drops.extend(reader.into_iter().flat_map(Reader::into_drops));
+    }
+    Ok(drops)
+}
+
+const FAMILIES: [(u32, AddressFamily, &str); 2] =
+    [(1, AddressFamily::INET, "IPv4"), (2, AddressFamily::INET6, "IPv6")];
+
+/// Whoever has read the answer; `None` if there was more of it than fits.
 fn dump_family(
     socket: &OwnedFd,
     request: &Dump,
-    family: AddressFamily,
-    sequence: u32,
+    asked: Asked,
+    (family, sequence): (AddressFamily, u32),
     buffer: &mut [u8],
     rows: &mut Vec<SocketRow>,
-) -> io::Result<bool> {
-    let question = Request::new(family.as_raw(), sequence, request.states.asked(), request.info);
+) -> io::Result<Option<Reader>> {
+    let question = Request::new(family.as_raw(), sequence, request.states.asked(), asked);
     rustix::net::sendto(
         socket,
         question.bytes(),
@@ -111,10 +143,10 @@ fn dump_family(
         let done = reader.read(receive(socket, buffer)?, rows)?;
         retain_from(rows, from, |row| request.states.contains(row.state));
         if done {
-            return Ok(reader.is_complete());
+            return Ok(Some(reader));
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// The kernel cannot tell requests from full sockets in SYN_RECV when it is asked, and answers with both.
@@ -177,5 +209,7 @@ mod tests {
         assert_eq!((row.receive_queue, row.info), (0, None));
         assert!(row.inode.is_some() && row.send_queue > 0);
         assert!(rows.iter().all(|row| row.state == TcpState::Listen));
+        let drops = drops().unwrap();
+        assert!(drops.iter().any(|facts| facts.cookie == row.cookie && facts.drops == 0), "{drops:?}");
     }
 }
