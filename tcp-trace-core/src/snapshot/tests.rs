@@ -65,7 +65,6 @@ fn gathered(sockets: Vec<SocketRow>, holders: &[(u32, u32, u32)], processes: Vec
         port_range: None,
         syncookies: None,
         somaxconn: None,
-        time_wait_reuse: None,
         synack_retries: None,
         time_wait_reuse: None,
         counters: None,
