@@ -124,8 +124,8 @@ pub struct NamespaceFacts {
     pub syncookies: Option<u8>,
     /// `net.ipv4.tcp_synack_retries`.
     pub synack_retries: Option<u8>,
-    /// `net.core.somaxconn`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// `net.core.somaxconn`; `None` in recordings of earlier versions.
+    #[serde(default)]
     pub somaxconn: Option<u64>,
     /// `net.ipv4.tcp_tw_reuse`: 0 off, 1 for all, 2 on loopback only; `None` in recordings of earlier versions.
     #[serde(default)]

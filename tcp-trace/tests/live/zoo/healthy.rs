@@ -53,8 +53,7 @@ const NGINX: &[Animal] = &[
 fn handing_on(world: &World, kind: &str) -> Seen {
     let server = [format!("listen={AT}"), format!("kind={kind}"), "count=150".to_owned()];
     let server = start(world, "owners-server", "listening", &server.each_ref().map(String::as_str));
-    let client =
-        [format!("connect={AT}"), "modes=csh".to_owned(), "count=150".to_owned(), "batch=10".to_owned()];
+    let client = [format!("connect={AT}"), "modes=csh".to_owned(), "count=150".to_owned()];
     let client = start(world, "owners-client", "done", &client.each_ref().map(String::as_str));
     pause(1_500);
     Seen::nothing().alive((server, client))
