@@ -66,7 +66,7 @@ fn the_kind_of_most_says_whose_mistake_it_is_and_used_up_descriptors_are_critica
         "
         critical close_wait_leak leaky (200) since -399999.000: 12 connections of leaky (200) are in CLOSE_WAIT: the peers closed them, and the program has read 8 of them to the end without calling close().
           → In the program: call close() wherever read() returns 0, error paths included; `tcp-trace snapshot --state close_wait --sockets -p 200` lists them.
-          [lingering: 12 sockets]",
+          [lingering: 12 sockets] [oldest: 400999.000] [growth: 0 sockets/min] [growth over: 1 reports] [descriptors: 990 descriptors] [RLIMIT_NOFILE: 1024 descriptors] [close() forgotten: 8 sockets] [not read since: 4 sockets] [peers: 10.0.0.2 (12 of 12)]",
     );
 }
 
