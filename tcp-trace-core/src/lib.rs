@@ -4,7 +4,8 @@
 //! not computed is an input, so the same recording gives the same bytes on any machine.
 //!
 //! Reading order, which is the order of the data's path: `state`, `time`, `endpoint`, `process`, `filter`,
-//! `session`, `record`, `survey`, `container`, `input`, `decode`, `mode`, `histogram`, `tracker`, `report`, `snapshot`.
+//! `session`, `record`, `survey`, `container`, `input`, `decode`, `mode`, `histogram`, `tracker`, `report`,
+//! `findings`, `snapshot`.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -12,6 +13,7 @@ pub mod container;
 pub mod decode;
 pub mod endpoint;
 pub mod filter;
+pub mod findings;
 pub mod histogram;
 pub mod input;
 pub mod mode;

@@ -8,16 +8,20 @@ mod document;
 mod half_open;
 mod line;
 mod obituary;
+mod trouble;
 
 pub use change::{EVENT_NAME, Process, StateChange};
 pub use document::{
-    CloseWait, CloseWaitKinds, CloseWaitProcess, Connect, ContainerSummary, DurationSummary, Findings, Limit,
-    Loss, ModeSpan, OwnerState, PeerCount, ProcessIdentity, ProcessSummary, Report, SCHEMA, Socket,
-    SocketHolder, Source, StateSummary, TimeWait, TimeWaitDestination, TimeWaitProcess, TransitionCount,
-    Window,
+    CloseWait, CloseWaitKinds, CloseWaitProcess, Connect, ConnectFailures, ContainerSummary, DurationSummary,
+    Limit, Loss, ModeSpan, OwnerState, PeerCount, ProcessIdentity, ProcessSummary, Report, SCHEMA, Socket,
+    SocketHolder, Source, StateSummary, TimeWait, TimeWaitCloser, TimeWaitDestination, TimeWaitProcess,
+    TransitionCount, Window,
 };
 pub use half_open::{
     HalfOpen, HalfOpenCause, HalfOpenSources, Listener, NamespaceSummary, PrefixCount, Queue,
 };
 pub use line::LineWriter;
 pub use obituary::{CLOSED_EVENT_NAME, Closer, Ending, Obituary, Role};
+pub use trouble::{
+    Closing, ClosingGroup, ClosingSocket, EndingCount, Inherited, InheritedSocket, ListenerChange,
+};

@@ -7,18 +7,23 @@
 mod aggregate;
 mod balance;
 mod connection;
+mod drops;
 mod ending;
+mod endings;
 mod errno;
 mod gauge;
 mod handshake;
 mod hold;
+mod inherited;
 mod life;
 mod listed;
 mod listeners;
 mod namespaces;
 mod naming;
+mod outcome;
 mod people;
 mod requests;
+mod restarts;
 mod sources;
 mod summary;
 mod survey;
@@ -33,9 +38,11 @@ use self::{
     aggregate::Modes,
     balance::Balance,
     connection::{Connection, Key, Step},
+    drops::Drops,
     gauge::RowGauges,
     handshake::DurationSource,
     hold::Held,
+    inherited::Inherited,
     life::Life,
     listeners::Listeners,
     namespaces::Namespaces,
@@ -137,6 +144,8 @@ pub struct Tracker {
     requests: Requests,
     namespaces: Namespaces,
     time_waits: TimeWaits,
+    inherited: Inherited,
+    drops: Drops,
     wake: Wake,
     modes: Modes,
     /// The survey that is under way.
@@ -181,6 +190,8 @@ impl Tracker {
             requests: Requests::new(REQUESTS),
             namespaces: Namespaces::default(),
             time_waits: TimeWaits::default(),
+            inherited: Inherited::default(),
+            drops: Drops::default(),
             wake: Wake::default(),
             modes: Modes::default(),
             survey: None,
@@ -259,7 +270,8 @@ impl Tracker {
         }
         self.gauge_rows();
         let report = summary::report(self);
-        self.tally = Tally::new(self.settings.max_rows);
+        self.tally = self.tally.next();
+        self.drops.next_window();
         self.balance.next_window();
         self.namespaces.next_window();
         self.modes.next_window();

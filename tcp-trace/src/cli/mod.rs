@@ -1,5 +1,7 @@
-//! The command line: what was typed (`args`), and what it comes to on this host (`settings`).
+//! The command line: what was typed (`args`), what stands in the file that it names (`config`),
+//! and what it comes to on this host (`settings`).
 
 pub mod args;
+pub mod config;
 pub mod settings;
 mod units;

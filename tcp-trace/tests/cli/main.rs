@@ -6,6 +6,7 @@ mod aggregate;
 mod closed;
 mod damage;
 mod exits;
+mod findings;
 mod format;
 mod found;
 mod incident;

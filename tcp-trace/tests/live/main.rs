@@ -23,6 +23,7 @@ mod states;
 mod stream;
 mod survey;
 mod tracer;
+mod zoo;
 
 use std::{
     panic::{catch_unwind, resume_unwind},
@@ -45,7 +46,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Durations are measured: tests at the same time would disturb each other.
     arguments.test_threads.get_or_insert(1);
-    let groups: [(&str, &[(&str, Test)]); 18] = [
+    let groups: [(&str, &[(&str, Test)]); 19] = [
         ("counts", counts::TESTS),
         ("aggregate", aggregate::TESTS),
         ("close_wait", close_wait::TESTS),
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         ("requirements", requirements::TESTS),
         ("survey", survey::TESTS),
         ("snapshot", snapshot::TESTS),
+        ("zoo", zoo::TESTS),
     ];
     let trials = groups.iter().flat_map(|(group, tests)| {
         tests.iter().map(move |(name, test)| trial(format!("{group}::{name}"), *test))

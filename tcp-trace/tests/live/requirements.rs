@@ -32,6 +32,8 @@ pub(crate) enum Feature {
     SkDataReady,
     /// Something that starts containers.
     ContainerRuntime,
+    /// nginx, and wrk to ask it.
+    WebServer,
 }
 
 /// Major and minor version of a kernel.
@@ -55,13 +57,14 @@ struct Facts {
 }
 
 impl Feature {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::TpBtfCookie,
         Self::Fentry,
         Self::Mptcp,
         Self::TotalRto,
         Self::SkDataReady,
         Self::ContainerRuntime,
+        Self::WebServer,
     ];
 
     fn facts(self) -> Facts {
@@ -75,6 +78,7 @@ impl Feature {
             Self::ContainerRuntime => {
                 Facts { name: "a container runtime", since: None, excuse: no_container_runtime }
             }
+            Self::WebServer => Facts { name: "a web server", since: None, excuse: no_web_server },
         }
     }
 
@@ -135,6 +139,12 @@ fn mptcp_is_left_out() -> Option<&'static str> {
 
 fn no_container_runtime() -> Option<&'static str> {
     container::require_podman().is_err().then_some("podman and runc are not installed")
+}
+
+fn no_web_server() -> Option<&'static str> {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = |name: &str| std::env::split_paths(&folders).any(|folder| folder.join(name).is_file());
+    (!is_there("nginx") || !is_there("wrk")).then_some("nginx and wrk are not installed")
 }
 
 /// Each feature is here, or missing for a reason that can be told.

@@ -9,9 +9,12 @@ pub mod message;
 use std::{io, os::fd::OwnedFd};
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, sockopt};
-use tcp_trace_core::{state::TcpState, survey::SocketRow};
+use tcp_trace_core::{
+    state::TcpState,
+    survey::{ListenerFacts, SocketRow},
+};
 
-use message::{Reader, Request};
+use message::{Asked, Reader, Request};
 
 /// Rows that one dump may add: above that it ends, and is not complete. Eight times what the tracker follows.
 const MAX_ROWS: usize = 8 << 20;
@@ -40,6 +43,12 @@ impl States {
     #[must_use]
     pub fn without(self, Self(others): Self) -> Self {
         Self(self.0 & !others)
+    }
+
+    /// These and one more.
+    #[must_use]
+    pub fn and(self, state: TcpState) -> Self {
+        Self(self.0 | bit(state.number()))
     }
 
     /// Whether the state is one of them.
@@ -94,40 +103,71 @@ pub fn dump(request: &Dump, rows: &mut Vec<SocketRow>) -> io::Result<bool> {
 ///
 /// If the kernel cannot be asked, or refuses; there may have been some nevertheless. No privilege is needed.
 pub fn for_each(request: &Dump, mut take: impl FnMut(&mut Vec<SocketRow>)) -> io::Result<bool> {
-    let socket = open().map_err(|error| about(&error, "opening a NETLINK_SOCK_DIAG socket"))?;
-    let mut listing =
-        Listing { socket, request, sequence: 0, buffer: vec![0; DATAGRAM], count: 0, take: &mut take };
-    // Most of the time is the kernel's way through its hash table: one for all families, if it can.
-    match listing.of(None) {
-        Err(_) if listing.count == 0 => {}
-        result => return result.map_err(|error| about(&error, "listing TCP sockets")),
-    }
-    let mut complete = true;
-    for (family, name) in [(AddressFamily::INET, "IPv4"), (AddressFamily::INET6, "IPv6")] {
-        let of_family = listing.of(Some(family));
-        complete &= of_family.map_err(|error| about(&error, &format!("listing {name} TCP sockets")))?;
-    }
-    Ok(complete)
+    let asked = if request.info { Asked::Info } else { Asked::Sockets };
+    let mut listing = Listing::new(request, asked, &mut take)?;
+    listing.all("TCP sockets")
+}
+
+/// What each listener of the calling thread's network namespace has turned away since it was made.
+///
+/// # Errors
+///
+/// As [`dump`].
+pub fn drops() -> io::Result<Vec<ListenerFacts>> {
+    let request = Dump { states: States::of(&[TcpState::Listen]), info: false, netns: 0 };
+    let mut take = |rows: &mut Vec<SocketRow>| rows.clear();
+    let mut listing = Listing::new(&request, Asked::Drops, &mut take)?;
+    listing.all("TCP listeners")?;
+    Ok(listing.drops)
 }
 
 /// Questions and their answers.
 struct Listing<'a> {
     socket: OwnedFd,
     request: &'a Dump,
+    asked: Asked,
     /// Of the last question.
     sequence: u32,
     buffer: Vec<u8>,
     /// Rows so far.
     count: usize,
+    /// What listeners have turned away, where that was asked for.
+    drops: Vec<ListenerFacts>,
     take: &'a mut dyn FnMut(&mut Vec<SocketRow>),
 }
 
-impl Listing<'_> {
+impl<'a> Listing<'a> {
+    fn new(
+        request: &'a Dump,
+        asked: Asked,
+        take: &'a mut dyn FnMut(&mut Vec<SocketRow>),
+    ) -> io::Result<Self> {
+        let socket = open().map_err(|error| about(&error, "opening a NETLINK_SOCK_DIAG socket"))?;
+        let buffer = vec![0; DATAGRAM];
+        Ok(Self { socket, request, asked, sequence: 0, buffer, count: 0, drops: Vec::new(), take })
+    }
+
+    /// The sockets of every family. `what` they are is for people.
+    fn all(&mut self, what: &str) -> io::Result<bool> {
+        // Most of the time is the kernel's way through its hash table: one for all families, if it can.
+        match self.of(None) {
+            Err(_) if self.count == 0 => {}
+            result => return result.map_err(|error| about(&error, &format!("listing {what}"))),
+        }
+        let mut complete = true;
+        for (family, name) in [(AddressFamily::INET, "IPv4"), (AddressFamily::INET6, "IPv6")] {
+            let of_family = self.of(Some(family));
+            complete &= of_family.map_err(|error| about(&error, &format!("listing {name} {what}")))?;
+        }
+        Ok(complete)
+    }
+
     /// The sockets of one family, or of all.
     fn of(&mut self, family: Option<AddressFamily>) -> io::Result<bool> {
-        let Dump { states, info, netns } = *self.request;
+        let Dump { states, netns, .. } = *self.request;
         self.sequence += 1;
-        let question = Request::new(family.map(AddressFamily::as_raw), self.sequence, states.asked(), info);
+        let family = family.map(AddressFamily::as_raw);
+        let question = Request::new(family, self.sequence, states.asked(), self.asked);
         let kernel = netlink::SocketAddrNetlink::new(0, 0);
         rustix::net::sendto(&self.socket, question.bytes(), SendFlags::empty(), &kernel)?;
         let mut reader = Reader::new(self.sequence, netns);
@@ -140,7 +180,9 @@ impl Listing<'_> {
             (self.take)(&mut rows);
             rows.clear();
             if done {
-                return Ok(reader.is_complete());
+                let complete = reader.is_complete();
+                self.drops.extend(reader.into_drops());
+                return Ok(complete);
             }
         }
         Ok(false)
@@ -198,5 +240,7 @@ mod tests {
         assert_eq!((row.receive_queue, row.info), (0, None));
         assert!(row.inode.is_some() && row.send_queue > 0);
         assert!(rows.iter().all(|row| row.state == TcpState::Listen));
+        let drops = drops().unwrap();
+        assert!(drops.iter().any(|facts| facts.cookie == row.cookie && facts.drops == 0), "{drops:?}");
     }
 }
