@@ -4,8 +4,8 @@
 //! not computed is an input, so the same recording gives the same bytes on any machine.
 //!
 //! Reading order, which is the order of the data's path: `state`, `time`, `endpoint`, `process`, `filter`,
-//! `session`, `record`, `survey`, `container`, `input`, `decode`, `mode`, `histogram`, `tracker`, `report`, `snapshot`, `doctor`,
-//! `explain`, `kill`.
+//! `session`, `record`, `survey`, `container`, `input`, `decode`, `mode`, `histogram`, `tracker`, `report`,
+//! `findings`, `snapshot`, `doctor`, `explain`, `kill`.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -15,6 +15,7 @@ pub mod doctor;
 pub mod endpoint;
 pub mod explain;
 pub mod filter;
+pub mod findings;
 pub mod histogram;
 pub mod input;
 pub mod kill;

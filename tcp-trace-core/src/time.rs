@@ -63,6 +63,12 @@ impl ClockAnchor {
 pub struct WallTime(pub u64);
 
 impl WallTime {
+    /// This many nanoseconds earlier.
+    #[must_use]
+    pub fn minus(self, nanoseconds: u64) -> Self {
+        Self(self.0.saturating_sub(nanoseconds))
+    }
+
     /// For formatting in other ways.
     #[must_use]
     pub fn timestamp(self) -> jiff::Timestamp {

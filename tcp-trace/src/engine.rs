@@ -5,6 +5,7 @@ use std::{fs::File, io::Write};
 use anyhow::Context as _;
 use tcp_trace_core::{
     decode::decode,
+    findings::{Finding, Judge, Severity},
     input::Input,
     process::ProcessId,
     record::Record,
@@ -19,6 +20,7 @@ use crate::{exit, recording::Writer, sink::Sink, source::Batch, survey::Scope};
 #[derive(Debug)]
 pub struct Engine<W: Write> {
     tracker: Tracker,
+    judge: Judge,
     cadence: Option<Cadence>,
     sink: Sink<W>,
     recording: Option<Writer<File>>,
@@ -32,6 +34,8 @@ pub struct Engine<W: Write> {
 pub struct Total {
     /// The balance of all windows together; `None` before the first report.
     pub loss: Option<Loss>,
+    /// The severity of the worst finding of any report.
+    pub worst: Option<Severity>,
 }
 
 /// When interval reports are due: at the first reading of the counters past each multiple of the interval.
@@ -64,11 +68,12 @@ impl<W: Write> Engine<W> {
     /// An engine; `recording` receives every batch before anything else looks at it.
     pub fn new(
         tracker: Tracker,
+        judge: Judge,
         cadence: Option<Cadence>,
         sink: Sink<W>,
         recording: Option<Writer<File>>,
     ) -> Self {
-        Self { tracker, cadence, sink, recording, output: Output::default(), total: Total::default() }
+        Self { tracker, judge, cadence, sink, recording, output: Output::default(), total: Total::default() }
     }
 
     /// The run has begun.
@@ -164,8 +169,11 @@ impl<W: Write> Engine<W> {
     }
 
     fn report(&mut self) -> anyhow::Result<()> {
-        let report = self.tracker.report();
+        let mut report = self.tracker.report();
+        self.judge.judge(&mut report);
         self.total.add(&report.loss);
+        let worst = report.findings.iter().flatten().map(|Finding { severity, .. }| *severity).max();
+        self.total.worst = self.total.worst.max(worst);
         Ok(self.sink.report(&report).map_err(exit::Output::from)?)
     }
 }

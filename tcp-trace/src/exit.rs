@@ -15,6 +15,8 @@ pub enum Exit {
     Unsupported,
     /// `--strict`, and something was lost.
     Lossy,
+    /// `--fail-on`, and there was a finding as severe as that.
+    Found,
 }
 
 impl Exit {
@@ -27,6 +29,7 @@ impl Exit {
             Self::Usage => 2,
             Self::Unsupported => 3,
             Self::Lossy => 4,
+            Self::Found => 5,
         }
     }
 

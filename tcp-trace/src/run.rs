@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use tcp_trace_core::{
     decode::DecodeError,
     filter::FilterSpec,
+    findings::{Judge, Severity, Thresholds},
     session::Session,
     tracker::{self, Tracker},
 };
@@ -23,6 +24,7 @@ use tokio::{
 use crate::{
     cli::{
         args::{Cli, Command, RecordArgs, ReportArgs, StreamArgs},
+        config,
         settings::{self, LiveSettings},
     },
     engine::{Cadence, Engine, Total},
@@ -45,6 +47,8 @@ struct Plan<'a> {
     interval: Option<Duration>,
     record: Option<&'a Path>,
     strict: bool,
+    thresholds: Thresholds,
+    fail_on: Option<Severity>,
 }
 
 /// Runs a command.
@@ -78,6 +82,8 @@ fn stream(args: &StreamArgs, verbose: u8) -> anyhow::Result<Exit> {
         interval: None,
         record: args.record.as_deref(),
         strict: args.strict,
+        thresholds: Thresholds::default(),
+        fail_on: None,
     };
     match &args.from {
         Some(path) => replay(path, &settings::filter_spec(&args.filter)?, &plan),
@@ -92,6 +98,8 @@ fn report(args: &ReportArgs, verbose: u8) -> anyhow::Result<Exit> {
         interval: args.interval,
         record: args.record.as_deref(),
         strict: args.strict,
+        thresholds: args.config.as_deref().map(config::read).transpose()?.unwrap_or_default().findings,
+        fail_on: args.fail_on.map(settings::severity),
     };
     match &args.from {
         Some(path) => replay(path, &settings::filter_spec(&args.filter)?, &plan),
@@ -106,6 +114,8 @@ fn record(args: &RecordArgs, verbose: u8) -> anyhow::Result<Exit> {
         interval: None,
         record: Some(&args.file),
         strict: args.strict,
+        thresholds: Thresholds::default(),
+        fail_on: None,
     };
     live(settings::live(&args.source, &args.filter, verbose)?, &plan)
 }
@@ -233,7 +243,7 @@ fn engine(
         .context("the filter that the recording was made with")?;
     let nanoseconds = |every: Duration| u64::try_from(every.as_nanos()).unwrap_or(u64::MAX);
     let cadence = plan.interval.map(|every| Cadence::new(session.started, nanoseconds(every)));
-    Ok(Engine::new(tracker, cadence, sink, recording))
+    Ok(Engine::new(tracker, Judge::new(plan.thresholds.clone()), cadence, sink, recording))
 }
 
 /// Creates a recording that only its owner may read: it tells who talks to whom. One that is there already
@@ -270,7 +280,11 @@ fn conclude(total: &Total, plan: &Plan<'_>) -> Exit {
     if plan.format != Format::Report {
         eprintln!("tcp-trace: {}", balance(loss));
     }
-    if plan.strict && (loss.lost > 0 || !loss.balanced) { Exit::Lossy } else { Exit::Done }
+    if plan.strict && (loss.lost > 0 || !loss.balanced) {
+        // What the findings rest on is not whole.
+        return Exit::Lossy;
+    }
+    if plan.fail_on.is_some_and(|least| total.worst >= Some(least)) { Exit::Found } else { Exit::Done }
 }
 
 /// SIGINT and SIGTERM end a run after a last look at the sockets; a second one, without.

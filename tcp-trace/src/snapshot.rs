@@ -131,6 +131,7 @@ fn gather(selection: &Selection, found: Namespaces, mut containers: Containers) 
         processes: facts_of(&holders, &found.all, looked, &mut containers),
         cgroups: cgroups(&visit.rows, &mut containers),
         namespaces: std::mem::take(&mut visit.facts),
+        ..Facts::default()
     };
     let holders_complete = problems.is_empty();
     // Who may already has no remedy: something else is in the way.

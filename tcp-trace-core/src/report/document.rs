@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{HalfOpen, StackCount};
+use super::{Closing, EndingCount, HalfOpen, Inherited, ListenerChange, StackCount};
 use crate::{
     endpoint::Endpoint,
+    findings::Finding,
     histogram::Histogram,
     mode::{Mode, Reason},
     process::{Comm, OwnerSource},
@@ -46,6 +47,14 @@ pub struct Report {
     pub close_wait: CloseWait,
     /// Sockets that closed first.
     pub time_wait: TimeWait,
+    /// Sockets that wait for their peer to let them close.
+    pub closing: Closing,
+    /// How connections ended, most first; `None` where that is not told (attach `tracepoint`, mode `count`).
+    pub endings: Option<Vec<EndingCount>>,
+    /// Where listeners came and went.
+    pub listeners_changed: Vec<ListenerChange>,
+    /// Connections that are held only by a process that never used them, most first; `None` where nobody could tell.
+    pub inherited: Option<Vec<Inherited>>,
     /// Processes by number of transitions; the last may be the one of unknown owners.
     pub processes: Vec<ProcessSummary>,
     /// Transitions of processes that the table of processes had no room for.
@@ -54,12 +63,9 @@ pub struct Report {
     pub containers: Option<Vec<ContainerSummary>>,
     /// How full the tables are that have a limit, and what they had no room for.
     pub limits: Vec<Limit>,
-    /// What is wrong; `None` as long as no rules judge it.
-    pub findings: Findings,
+    /// What is wrong, the worst first; `None` as long as no [`Judge`](crate::findings::Judge) has looked.
+    pub findings: Option<Vec<Finding>>,
 }
-
-/// No rule looks at reports yet, and an empty list would claim that none found anything.
-pub type Findings = Option<Vec<()>>;
 
 /// A table with a limit. The counts are of the whole run up to the end of the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -218,6 +224,35 @@ pub struct Connect {
     pub aborted: u64,
     /// Failed for a reason that is not among these, or that this attach kind does not show.
     pub failed: u64,
+    /// Whose attempts failed, most first.
+    pub failing: Vec<ConnectFailures>,
+}
+
+/// Attempts of one process to connect to one destination, of which some failed.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConnectFailures {
+    /// The process; `None` for those whose owner is not known.
+    pub process: Option<ProcessIdentity>,
+    /// Attempts that were answered, from the first failure in the window on.
+    pub answered: u64,
+    /// ECONNREFUSED.
+    pub refused: u64,
+    /// ETIMEDOUT.
+    pub timed_out: u64,
+    /// EHOSTUNREACH, ENETUNREACH.
+    pub unreachable: u64,
+    /// ECONNRESET.
+    pub reset: u64,
+    /// Given up by the program after a second or more without an answer.
+    pub given_up: u64,
+    /// EADDRNOTAVAIL: no local port was free.
+    pub no_port: u64,
+    /// Failed for a reason that is not among these, or that this attach kind does not show.
+    pub failed: u64,
+    /// When the first of the window failed.
+    pub first: WallTime,
+    /// When the last one did.
+    pub last: WallTime,
 }
 
 /// CLOSE_WAIT.
@@ -351,7 +386,8 @@ pub struct TimeWait {
     pub inferred: bool,
     /// Who closed first, most first.
     pub processes: Vec<TimeWaitProcess>,
-    /// Sockets in TIME_WAIT now by local address and peer, most first; `None` without a survey.
+    /// Local ports that are taken by sockets in TIME_WAIT, or by very many live ones, by local address and peer, most
+    /// first; `None` without a survey.
     pub destinations: Option<Vec<TimeWaitDestination>>,
 }
 
@@ -366,11 +402,32 @@ pub struct TimeWaitDestination {
     pub peer: Endpoint,
     /// How many.
     pub count: u64,
+    /// Of these, those that entered it less than ten seconds before the survey, by their timers.
+    pub arrived: u64,
+    /// Of these, those that leave it less than ten seconds after the survey.
+    pub leaving: u64,
+    /// Live connections that were opened from here and that take a port as well; `None` where the attach kind does not
+    /// tell namespaces apart.
+    pub live: Option<u64>,
     /// How many ports `ip_local_port_range` has; `None` where that cannot be read.
     pub ports: Option<u64>,
     /// Share of these that are taken, between 0 and 1; more where the ports were chosen by the program. `None` with
     /// `ports`.
     pub share: Option<f64>,
+    /// Whether the kernel gives such a port to a new connection after a second (`tcp_tw_reuse`); `None` where that cannot
+    /// be read.
+    pub reuse: Option<bool>,
+    /// Who closed them, most first; at most five.
+    pub closers: Vec<TimeWaitCloser>,
+}
+
+/// Who closed sockets that are in TIME_WAIT.
+#[derive(Clone, Debug, Serialize)]
+pub struct TimeWaitCloser {
+    /// The process; `None` for those whose entry was not seen.
+    pub process: Option<ProcessIdentity>,
+    /// How many.
+    pub count: u64,
 }
 
 /// Sockets of one process that went into TIME_WAIT.

@@ -63,6 +63,9 @@ pub struct Listener {
     pub completed: DurationSummary,
     /// Completed handshakes of unknown duration.
     pub unknown: u64,
+    /// Of the completed ones, those whose SYN-ACK the kernel sent more than once: it or its answer was lost, or the answer
+    /// came late or was turned away. Without the aggregated ones; `None` where that cannot be seen.
+    pub resent: Option<u64>,
     /// See [`HalfOpen::expired`].
     pub expired: Option<u64>,
     /// See [`HalfOpen::reset`].
@@ -71,12 +74,17 @@ pub struct Listener {
     pub dead: Option<u64>,
     /// See [`HalfOpen::live`].
     pub live: Option<u64>,
+    /// Of the live ones, those that have waited for their final ACK for a second or more.
+    pub overdue: Option<u64>,
     /// See [`HalfOpen::cookies`].
     pub cookies: Option<u64>,
     /// Half-open requests, and how many there may be; `None` without a survey.
     pub syn_queue: Option<Queue>,
     /// Connections that wait to be accepted, and how many may; `None` without a survey.
     pub accept_queue: Option<Queue>,
+    /// SYNs and final ACKs that it turned away in the window, because a queue was full as a rule (`sk_drops`); `None` where
+    /// that was not read.
+    pub drops: Option<u64>,
     /// Distinct addresses that its requests came from, estimated within a few percent; `None` if there were none.
     pub sources: Option<u64>,
     /// The prefixes (/24, /64) that most of its requests came from.
@@ -132,6 +140,8 @@ pub struct NamespaceSummary {
     pub name: Option<String>,
     /// `net.ipv4.tcp_syncookies`.
     pub syncookies: Option<u8>,
+    /// `net.core.somaxconn`.
+    pub somaxconn: Option<u64>,
     /// ListenOverflows.
     pub listen_overflows: u64,
     /// ListenDrops.

@@ -9,13 +9,14 @@ mod half_open;
 mod line;
 mod obituary;
 mod opened_at;
+mod trouble;
 
 pub use change::{EVENT_NAME, Process, StateChange};
 pub use document::{
-    CloseWait, CloseWaitKinds, CloseWaitProcess, Connect, ContainerSummary, DurationSummary, Findings, Limit,
-    Loss, ModeSpan, OwnerState, PeerCount, ProcessIdentity, ProcessSummary, Report, SCHEMA, Socket,
-    SocketHolder, Source, StateSummary, TimeWait, TimeWaitDestination, TimeWaitProcess, TransitionCount,
-    Window,
+    CloseWait, CloseWaitKinds, CloseWaitProcess, Connect, ConnectFailures, ContainerSummary, DurationSummary,
+    Limit, Loss, ModeSpan, OwnerState, PeerCount, ProcessIdentity, ProcessSummary, Report, SCHEMA, Socket,
+    SocketHolder, Source, StateSummary, TimeWait, TimeWaitCloser, TimeWaitDestination, TimeWaitProcess,
+    TransitionCount, Window,
 };
 pub use half_open::{
     HalfOpen, HalfOpenCause, HalfOpenSources, Listener, NamespaceSummary, PrefixCount, Queue,
@@ -23,3 +24,6 @@ pub use half_open::{
 pub use line::LineWriter;
 pub use obituary::{CLOSED_EVENT_NAME, Closer, Ending, Obituary, Role};
 pub use opened_at::{OpenedAt, StackCount};
+pub use trouble::{
+    Closing, ClosingGroup, ClosingSocket, EndingCount, Inherited, InheritedSocket, ListenerChange,
+};

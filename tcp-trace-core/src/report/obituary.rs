@@ -72,7 +72,7 @@ pub struct Obituary {
 }
 
 /// Which end of a handshake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// It sent the SYN.
@@ -94,7 +94,7 @@ pub enum Closer {
 }
 
 /// How a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ending {
     /// Closed by the peer first, then by the program; the last FIN was acknowledged.

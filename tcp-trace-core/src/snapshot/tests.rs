@@ -64,7 +64,9 @@ fn gathered(sockets: Vec<SocketRow>, holders: &[(u32, u32, u32)], processes: Vec
         name: None,
         port_range: None,
         syncookies: None,
+        somaxconn: None,
         synack_retries: None,
+        time_wait_reuse: None,
         counters: None,
     };
     Gathered {
@@ -75,7 +77,7 @@ fn gathered(sockets: Vec<SocketRow>, holders: &[(u32, u32, u32)], processes: Vec
         holders: holders.iter().map(|&(inode, pid, fd)| Holder { inode, pid, fd }).collect(),
         holders_complete: true,
         has_requests: true,
-        facts: Facts { processes, cgroups: Vec::new(), namespaces: vec![namespace] },
+        facts: Facts { processes, namespaces: vec![namespace], ..Facts::default() },
         degradations: Vec::new(),
     }
 }

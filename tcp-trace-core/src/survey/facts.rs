@@ -1,5 +1,7 @@
 //! Facts: processes, containers, namespaces. Texts in them are data from an adversary.
 
+use std::num::NonZeroU64;
+
 use serde::{Deserialize, Serialize};
 
 use crate::process::ProcessId;
@@ -13,6 +15,19 @@ pub struct Facts {
     pub cgroups: Vec<(u64, String, Option<ContainerFacts>)>,
     /// Network namespaces.
     pub namespaces: Vec<NamespaceFacts>,
+    /// Listeners. Recordings that were made before there were any have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listeners: Vec<ListenerFacts>,
+}
+
+/// A listener, beyond what is known of every socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerFacts {
+    /// Its cookie.
+    pub cookie: NonZeroU64,
+    /// SYNs and final ACKs that it has turned away since it was made (`sk_drops`, which `tcp_listendrop` in
+    /// `include/net/tcp.h` counts), modulo 2³².
+    pub drops: u32,
 }
 
 /// A process as `/proc` shows it.
@@ -109,6 +124,12 @@ pub struct NamespaceFacts {
     pub syncookies: Option<u8>,
     /// `net.ipv4.tcp_synack_retries`.
     pub synack_retries: Option<u8>,
+    /// `net.core.somaxconn`; `None` in recordings of earlier versions.
+    #[serde(default)]
+    pub somaxconn: Option<u64>,
+    /// `net.ipv4.tcp_tw_reuse`: 0 off, 1 for all, 2 on loopback only; `None` in recordings of earlier versions.
+    #[serde(default)]
+    pub time_wait_reuse: Option<u8>,
     /// What the kernel counts there; `None` where it cannot be read.
     pub counters: Option<SocketCounters>,
 }

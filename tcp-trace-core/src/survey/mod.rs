@@ -14,7 +14,9 @@ pub(crate) mod sample;
 mod wire;
 
 pub use age::{Age, age};
-pub use facts::{ContainerFacts, Facts, NamespaceFacts, ProcessFacts, Runtime, ServiceClass, SocketCounters};
+pub use facts::{
+    ContainerFacts, Facts, ListenerFacts, NamespaceFacts, ProcessFacts, Runtime, ServiceClass, SocketCounters,
+};
 pub use kind::CloseWaitKind;
 pub use rows::{Holder, RequestRow, SocketRow, SurveyBegin, SurveyEnd, TcpInfo, Timer, scope};
 pub use wire::{

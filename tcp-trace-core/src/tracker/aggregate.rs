@@ -5,6 +5,7 @@
 
 use super::{
     Output, Tracker, Verdict, connection,
+    endings::End,
     handshake::{DurationSource, Handshake},
     judge,
     listeners::Parent,
@@ -171,6 +172,10 @@ impl Tracker {
         }
         let accepted = judge(&self.filters, connection, (event.old, event.new)) == Verdict::Accept;
         connection.accepted |= accepted;
+        if accepted && event.new == TcpState::Listen {
+            let at = (connection.netns(), connection.local);
+            self.tally.restarts.opened(at, connection.owner(), event.time);
+        }
         if accepted && arrives {
             let local = parent.map_or(event.local, |parent| parent.local);
             self.tally.arrived((event.netns, local), event.peer.address, counted);
@@ -202,11 +207,17 @@ impl Tracker {
         if connection.accepted && step.afterlife.is_some() {
             self.time_waits.entered(connection.cookie, connection.owner(), event.time);
         }
-        self.bury(&mut connection, None, self.now, output);
+        let end = End::of(event, step, &connection);
+        self.bury(&mut connection, None, end, self.now, output);
     }
 
-    /// Rows may still come of connections that came in on a listener that is closed.
+    /// A listener is closed. Rows may still come of connections that came in on it.
     pub(super) fn listener_gone(&mut self, listener: &connection::Connection) {
+        if listener.accepted {
+            let others = self.listeners.at_port(listener.netns(), listener.local.port);
+            let others = others.filter(|parent| parent.local == listener.local).count() > 0;
+            self.tally.restarts.closed(listener, others);
+        }
         let parent = Parent { local: listener.local, owner: listener.owner() };
         self.modes.listener_gone(listener.netns(), parent, self.settings.max_rows);
     }

@@ -14,7 +14,7 @@ use crate::{
     endpoint::{Endpoint, Family},
     input::{Event, Task, TimeWait},
     process::{Comm, Owner, OwnerSource, ProcessId},
-    report::StateChange,
+    report::{Role, StateChange},
     session::Session,
     state::TcpState,
     survey::{Age, SocketRow},
@@ -63,8 +63,8 @@ pub(super) struct Connection {
     by_address: bool,
     /// The owner is inferred from the listener.
     provisional: bool,
-    /// Whether it was born as a listener's child.
-    passive: bool,
+    /// Which end of the handshake it was: a listener's child, or seen to be opened by `connect()`.
+    role: Option<Role>,
     /// Whether the filter has accepted it.
     pub(super) accepted: bool,
     /// Whether the survey that is being merged has listed it.
@@ -114,12 +114,18 @@ impl PackedOwner {
 /// How a connection attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Attempt {
-    Completed { duration_ns: u64 },
+    Completed {
+        duration_ns: u64,
+    },
     Refused,
     TimedOut,
     Unreachable,
     Reset,
-    Aborted,
+    Aborted {
+        after_ns: u64,
+    },
+    /// It never came to a SYN: no local port was free (EADDRNOTAVAIL).
+    NoPort,
     Failed,
 }
 
@@ -141,6 +147,9 @@ pub(super) struct Step {
     pub(super) listener: Option<Endpoint>,
     /// Whether a survey has counted the request already.
     pub(super) counted: bool,
+    /// Whether the SYN-ACK of its handshake was sent more than once; the kernel counts that as retransmissions of the child
+    /// (`tcp_create_openreq_child`, `net/ipv4/tcp_minisocks.c`).
+    pub(super) resent: bool,
 }
 
 impl Connection {
@@ -164,7 +173,7 @@ impl Connection {
             entry: Entry::Unknown,
             by_address: true,
             provisional: false,
-            passive: false,
+            role: None,
             accepted: false,
             listed: false,
             trail_len: 0,
@@ -192,6 +201,16 @@ impl Connection {
         };
         found.entered(age, now);
         found
+    }
+
+    /// Which end of the handshake it was; `None` if that was not seen.
+    pub(super) fn role(&self) -> Option<Role> {
+        if self.listener.is_some() { Some(Role::Server) } else { self.role }
+    }
+
+    /// Whether it is a listener's child.
+    fn is_passive(&self) -> bool {
+        self.role == Some(Role::Server)
     }
 
     /// What it is kept under.
@@ -236,8 +255,13 @@ impl Connection {
 
     /// A connection that begins with this event.
     pub(super) fn born(event: &Event) -> Self {
+        let role = if event.old == TcpState::Listen {
+            Some(Role::Server)
+        } else {
+            (event.new == TcpState::SynSent).then_some(Role::Client)
+        };
         Self {
-            passive: event.old == TcpState::Listen,
+            role,
             connecting: NonZeroU64::new(event.time.0).filter(|_| event.new == TcpState::SynSent),
             ..Self::unseen(event)
         }
@@ -296,6 +320,7 @@ impl Connection {
             afterlife: afterlife(event),
             listener: self.listener,
             counted: false,
+            resent: sent.is_some() || event.tcp.is_some_and(|tcp| tcp.total_retrans > 0),
         };
         if let Some(life) = &mut self.life {
             life.advance(event, &step, self.state == event.old);
@@ -341,7 +366,7 @@ impl Connection {
     /// The listener of a connection that was not seen to be born.
     pub(super) fn came_in_on(&mut self, parent: Parent) {
         self.listener = Some(parent.local);
-        self.passive = true;
+        self.role = Some(Role::Server);
         if self.owner().is_none() {
             self.inherit(parent.owner);
         }
@@ -383,7 +408,7 @@ impl Connection {
         if event.peer.is_known() {
             self.peer = event.peer;
         }
-        self.cookie = if event.old == TcpState::Listen && !event.peer.is_known() && self.passive {
+        self.cookie = if event.old == TcpState::Listen && !event.peer.is_known() && self.is_passive() {
             None // The listener's: see `Tracker::key`.
         } else {
             event.cookie.or(self.cookie)
@@ -433,7 +458,7 @@ impl Connection {
     fn handshake(&self, event: &Event, sent: Option<Timestamp>, session: &Session) -> Option<Handshake> {
         (event.old == TcpState::SynReceived
             && event.new != TcpState::SynReceived
-            && (self.passive || event.request.is_some()))
+            && (self.is_passive() || event.request.is_some()))
         .then(|| handshake::measure(event, sent, session))
     }
 
@@ -477,8 +502,11 @@ impl Connection {
             (TcpState::Close, Some(ETIMEDOUT)) => Attempt::TimedOut,
             (TcpState::Close, Some(ENETUNREACH | EHOSTUNREACH)) => Attempt::Unreachable,
             (TcpState::Close, Some(ECONNRESET)) => Attempt::Reset,
-            // Without a local port it never came to a SYN: no port was free.
-            (TcpState::Close, Some(0)) if event.local.is_known() => Attempt::Aborted,
+            // The port is chosen after the state is entered (`tcp_v4_connect`, `net/ipv4/tcp_ipv4.c`).
+            (TcpState::Close, Some(0)) if !event.local.is_known() => Attempt::NoPort,
+            (TcpState::Close, Some(0)) => {
+                Attempt::Aborted { after_ns: event.time.since(Timestamp(started.get())) }
+            }
             (TcpState::Close, _) => Attempt::Failed,
             _ => Attempt::Completed { duration_ns: event.time.since(Timestamp(started.get())) },
         })
@@ -488,7 +516,7 @@ impl Connection {
 impl Step {
     /// With the ends of its connection, which an event before them did not know.
     pub(super) fn complete(&mut self, connection: &Connection) {
-        if connection.passive && !self.change.peer.is_known() {
+        if connection.is_passive() && !self.change.peer.is_known() {
             self.change.local = connection.local;
             self.change.peer = connection.peer;
             self.change.family = connection.family();

@@ -3,6 +3,7 @@
 use super::{
     Output, Tracker, Verdict, accept_held,
     connection::{Connection, Key, Step},
+    endings::End,
     judge,
     wake::Ended,
 };
@@ -25,11 +26,12 @@ impl Tracker {
         if afterlife.is_some() {
             self.time_waits.entered(connection.cookie, connection.owner(), event.time);
         }
+        let end = End::of(event, step, &connection);
         match connection.cookie {
             Some(cookie) if self.awaits_close(event) => {
-                self.wake.add(cookie, connection, obituary, event.time);
+                self.wake.add(cookie, connection, obituary, end, event.time);
             }
-            _ => self.bury(&mut connection, obituary, event.time, output),
+            _ => self.bury(&mut connection, obituary, end, event.time, output),
         }
     }
 
@@ -53,7 +55,7 @@ impl Tracker {
 
     /// What is known of a connection that has ended is all that will be known of it.
     pub(super) fn conclude(&mut self, ended: Ended, output: &mut Output) {
-        let Ended { mut connection, mut obituary, at } = ended;
+        let Ended { mut connection, mut obituary, end, at } = ended;
         if connection.is_provisional() {
             // Somebody had accepted it, and who that was nobody has told.
             connection.disown();
@@ -71,18 +73,22 @@ impl Tracker {
                 self.accept_all(held, &mut connection, output);
             }
         }
-        self.bury(&mut connection, obituary, at, output);
+        self.bury(&mut connection, obituary, end, at, output);
     }
 
-    /// Attributes a connection's transitions, and says how it lived.
+    /// Attributes a connection's transitions and its end, and says how it lived.
     pub(super) fn bury(
         &mut self,
         connection: &mut Connection,
         obituary: Option<Box<Obituary>>,
+        end: Option<End>,
         at: Timestamp,
         output: &mut Output,
     ) {
         self.tally.attribute(connection);
+        if let Some(end) = end.filter(|_| connection.accepted) {
+            self.tally.ended(end, connection);
+        }
         match obituary.filter(|_| connection.accepted) {
             Some(obituary) => self.stacks.bury(at, *obituary, output),
             None => self.stacks.forget(connection.cookie),

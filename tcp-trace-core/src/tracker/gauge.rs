@@ -40,7 +40,10 @@ impl Gauge {
 pub(super) struct RowGauges {
     pub(super) listeners: Gauge,
     pub(super) destinations: Gauge,
+    pub(super) failing: Gauge,
     pub(super) processes: Gauge,
+    pub(super) endings: Gauge,
+    pub(super) listener_changes: Gauge,
 }
 
 impl Tracker {
@@ -50,7 +53,10 @@ impl Tracker {
         for (gauge, (used, overflow)) in [
             (&mut rows.listeners, tally.listeners_used()),
             (&mut rows.destinations, tally.destinations_used()),
+            (&mut rows.failing, (tally.failing.rows.len(), tally.failing.dropped)),
             (&mut rows.processes, (tally.processes.len(), tally.omitted)),
+            (&mut rows.endings, (tally.endings.rows.len(), tally.endings.dropped)),
+            (&mut rows.listener_changes, (tally.restarts.rows.len(), tally.restarts.dropped)),
         ] {
             gauge.holds(used);
             gauge.drops(usize::try_from(overflow).unwrap_or(usize::MAX));
@@ -60,7 +66,19 @@ impl Tracker {
     /// Every table with its limit, in the order in which their loss hurts.
     pub(super) fn limits(&self) -> Vec<Limit> {
         let Self {
-            settings, table, held, tally, rows, people, requests, namespaces, time_waits, wake, ..
+            settings,
+            table,
+            held,
+            tally,
+            rows,
+            people,
+            requests,
+            namespaces,
+            time_waits,
+            wake,
+            inherited,
+            drops,
+            ..
         } = self;
         let (max_rows, samples) = (settings.max_rows, &self.samples);
         let row = |gauge: Gauge, name, used| gauge.limit(name, max_rows, used);
@@ -71,11 +89,16 @@ impl Tracker {
             row(rows.processes, "processes", tally.processes.len()),
             row(rows.listeners, "listeners", tally.listeners_used().0),
             row(rows.destinations, "destinations", tally.destinations_used().0),
+            row(rows.endings, "endings", tally.endings.rows.len()),
+            row(rows.listener_changes, "listeners_changed", tally.restarts.rows.len()),
+            row(rows.failing, "connect_failures", tally.failing.rows.len()),
             requests.gauge.limit("half_open_requests", requests.max(), requests.len()),
             wake.gauge.limit("unclosed_sockets", super::wake::MAX, wake.len()),
             time_waits.gauge.limit("time_wait_owners", super::time_wait::OWNERS, time_waits.len()),
             people.gauge.limit("identities", people.max(), people.len()),
             namespaces.gauge.limit("namespaces", super::namespaces::MAX, namespaces.len()),
+            inherited.gauge.limit("inherited", super::inherited::MAX, inherited.known.len()),
+            drops.gauge.limit("listener_drops", super::drops::MAX, drops.len()),
         ]
     }
 }

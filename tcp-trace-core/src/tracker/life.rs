@@ -1,14 +1,14 @@
 //! What is gathered of a connection for its obituary.
 
 use super::{
-    connection::{Afterlife, Attempt, Connection, Step},
-    errno::{ECONNABORTED, ECONNREFUSED, ECONNRESET, EHOSTUNREACH, ENETUNREACH, EPIPE, ETIMEDOUT},
+    connection::{Attempt, Connection, Step},
     handshake::Handshake,
+    outcome,
 };
 use crate::{
     input::{Event, TcpFacts},
     process::Owner,
-    report::{Closer, Ending, Obituary, Role},
+    report::{Closer, Obituary, Role},
     state::TcpState,
     time::Timestamp,
 };
@@ -98,7 +98,8 @@ impl Life {
     pub(super) fn obituary(&self, connection: &Connection, event: &Event, step: &Step) -> Obituary {
         // The listener's process is the owner of what nobody has accepted; of what somebody has it is a guess.
         let guessed = connection.is_provisional() && event.file != Some(false);
-        let transferred = event.bytes.map(|bytes| self.transferred(event, bytes.acked, bytes.received));
+        let transferred =
+            event.bytes.map(|bytes| outcome::payload(event, bytes.acked, bytes.received, self.role));
         Obituary {
             time: step.change.time,
             local: connection.local,
@@ -113,7 +114,7 @@ impl Life {
             container: None,
             role: self.role,
             closer: self.closer,
-            ending: self.ending(event, step),
+            ending: outcome::ending(event, step.afterlife, self.role),
             duration_ns: self.opened.map(|opened| event.time.since(opened)),
             states: self.states.iter().copied().collect(),
             connect_ns: self.connect_ns,
@@ -121,72 +122,10 @@ impl Life {
             half_open_source: self.handshake.and_then(Handshake::source).map(super::DurationSource::name),
             bytes_sent: transferred.map(|(sent, _)| sent),
             bytes_received: transferred.map(|(_, received)| received),
-            unread_bytes: event.bytes.map(|bytes| self.unread(event, bytes.unread)),
+            unread_bytes: event.bytes.map(|bytes| outcome::unread(event, bytes.unread)),
             retransmits: event.tcp.map(|tcp: TcpFacts| tcp.total_retrans),
             srtt_us: event.tcp.map(|tcp| tcp.srtt_us).filter(|srtt| *srtt != 0),
             complete: self.complete,
-        }
-    }
-
-    /// Payload, without the SYN and the FINs that the kernel's counters hold as one byte each
-    /// (`tcp_snd_una_update`, `tcp_rcv_nxt_update`, `net/ipv4/tcp_input.c`; a server's SYN is not among them).
-    fn transferred(&self, event: &Event, acked: u64, received: u64) -> (u64, u64) {
-        let syn = u64::from(self.role == Some(Role::Client) && acked > 0);
-        let own_fin = u64::from(match event.old {
-            TcpState::FinWait2 | TcpState::Closing => true,
-            TcpState::LastAck => event.error == Some(0),
-            _ => false,
-        });
-        let peer_fin = u64::from(received > 0 && self.peer_has_closed(event));
-        (acked.saturating_sub(syn + own_fin), received.saturating_sub(peer_fin))
-    }
-
-    /// Bytes of data that the program has not read.
-    fn unread(&self, event: &Event, unread: u32) -> u64 {
-        u64::from(unread.saturating_sub(u32::from(self.peer_has_closed(event) && unread > 0)))
-    }
-
-    fn peer_has_closed(&self, event: &Event) -> bool {
-        event.done == Some(true)
-            || matches!(event.old, TcpState::CloseWait | TcpState::LastAck | TcpState::Closing)
-    }
-
-    fn ending(&self, event: &Event, step: &Step) -> Option<Ending> {
-        match event.error? {
-            0 => self.ending_without_error(event, step),
-            EPIPE | ECONNRESET => Some(Ending::ResetByPeer),
-            ECONNREFUSED if event.old == TcpState::SynSent => Some(Ending::Refused),
-            ECONNREFUSED => Some(Ending::ResetByPeer),
-            ETIMEDOUT => Some(Ending::TimedOut),
-            ENETUNREACH | EHOSTUNREACH => Some(Ending::Unreachable),
-            ECONNABORTED => Some(Ending::Killed),
-            _ => Some(Ending::Failed),
-        }
-    }
-
-    fn ending_without_error(&self, event: &Event, step: &Step) -> Option<Ending> {
-        match step.afterlife {
-            Some(Afterlife::TimeWait) => return Some(Ending::TimeWait),
-            Some(Afterlife::Orphan) => return Some(Ending::Orphaned),
-            None => {}
-        }
-        let unread = event.bytes.map_or(0, |bytes| self.unread(event, bytes.unread));
-        match event.old {
-            TcpState::LastAck => Some(Ending::Closed),
-            TcpState::SynSent => Some(Ending::GivenUp),
-            // The kernel has reset the connection inside the program's own call (`__tcp_close`, `tcp_disconnect`).
-            _ if event.task.is_some() && unread > 0 => Some(Ending::AbortedUnread),
-            _ if event.task.is_some() && event.linger_zero => Some(Ending::LingerZero),
-            _ if event.task.is_some() => Some(Ending::Disconnected),
-            // Its listener was closed before anybody accepted it (`inet_csk_listen_stop`).
-            TcpState::Established | TcpState::CloseWait | TcpState::SynReceived
-                if self.role != Some(Role::Client) && event.file == Some(false) =>
-            {
-                Some(Ending::NeverAccepted)
-            }
-            // Data came for a program that had closed (`tcp_rcv_state_process`, TCPAbortOnData).
-            TcpState::FinWait1 | TcpState::FinWait2 => Some(Ending::ResetByUs),
-            _ => None,
         }
     }
 }

@@ -7,18 +7,23 @@
 mod aggregate;
 mod balance;
 mod connection;
+mod drops;
 mod ending;
+mod endings;
 mod errno;
 mod gauge;
 mod handshake;
 mod hold;
+mod inherited;
 mod life;
 mod listed;
 mod listeners;
 mod namespaces;
 mod naming;
+mod outcome;
 mod people;
 mod requests;
+mod restarts;
 mod sources;
 mod stacks;
 mod summary;
@@ -34,9 +39,11 @@ use self::{
     aggregate::Modes,
     balance::Balance,
     connection::{Connection, Key, Step},
+    drops::Drops,
     gauge::RowGauges,
     handshake::DurationSource,
     hold::Held,
+    inherited::Inherited,
     life::Life,
     listeners::Listeners,
     namespaces::Namespaces,
@@ -139,6 +146,8 @@ pub struct Tracker {
     requests: Requests,
     namespaces: Namespaces,
     time_waits: TimeWaits,
+    inherited: Inherited,
+    drops: Drops,
     wake: Wake,
     modes: Modes,
     stacks: Stacks,
@@ -185,6 +194,8 @@ impl Tracker {
             requests: Requests::new(REQUESTS),
             namespaces: Namespaces::default(),
             time_waits: TimeWaits::default(),
+            inherited: Inherited::default(),
+            drops: Drops::default(),
             wake: Wake::default(),
             modes: Modes::default(),
             stacks,
@@ -266,7 +277,8 @@ impl Tracker {
         }
         self.gauge_rows();
         let report = summary::report(self);
-        self.tally = Tally::new(self.settings.max_rows);
+        self.tally = self.tally.next();
+        self.drops.next_window();
         self.balance.next_window();
         self.namespaces.next_window();
         self.modes.next_window();

@@ -94,6 +94,7 @@ impl Namespace {
                     netns: self.facts.inum,
                     name: self.facts.name.clone(),
                     syncookies: self.facts.syncookies,
+                    somaxconn: self.facts.somaxconn,
                     $($name: now.$name.saturating_sub(before.$name)),*
                 }
             };

@@ -14,7 +14,7 @@ use crate::{
     endpoint::Endpoint,
     input::{RequestChange, RequestEvent},
     report::HalfOpenCause,
-    survey::{NamespaceFacts, RequestRow},
+    survey::{self, NamespaceFacts, RequestRow, SocketRow},
     time::Timestamp,
 };
 
@@ -54,6 +54,20 @@ pub(super) struct Live {
     pub(super) local: Endpoint,
     pub(super) peer: Endpoint,
     pub(super) family: u16,
+    /// Whether it was half-open for [`OVERDUE_NS`] when it was listed last.
+    pub(super) overdue: bool,
+}
+
+/// A client that is alive has answered by then, unless something was lost: the SYN-ACK is sent again
+/// (`TCP_TIMEOUT_INIT`, `include/net/tcp.h`), or the client repeats its SYN. Less a tick of the kernel's clock.
+const OVERDUE_NS: u64 = 980_000_000;
+
+impl From<&SocketRow> for Live {
+    fn from(row: &SocketRow) -> Self {
+        let SocketRow { netns, local, peer, family, .. } = *row;
+        let overdue = row.retransmits > 0 || survey::age(row).is_some_and(|age| age.ns >= OVERDUE_NS);
+        Self { netns: Some(netns), local, peer, family, overdue }
+    }
 }
 
 /// What is known of the requests.
@@ -127,7 +141,7 @@ impl Requests {
                 self.gauge.drops(1);
             }
         }
-        let request = Live { netns: *netns, local: *local, peer: *peer, family: *family };
+        let request = Live { netns: *netns, local: *local, peer: *peer, family: *family, overdue: true };
         Some(Dead { request, death, counted })
     }
 
@@ -202,7 +216,7 @@ impl Requests {
             }
             let seen = self.departed.iter_mut().find_map(|generation| generation.remove(&cookie));
             let Some(request) = seen else {
-                unlisted.push(Live { netns: home(local, family), local, peer, family });
+                unlisted.push(Live { netns: home(local, family), local, peer, family, overdue: true });
                 continue;
             };
             let namespace = namespaces.iter().find(|namespace| Some(namespace.inum) == request.netns);

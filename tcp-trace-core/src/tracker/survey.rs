@@ -4,7 +4,7 @@
 //! descriptors), and repairs what lost events have left behind: while it is under way the tracker notes every socket
 //! that an event moved or ended, and of those it believes the events.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -24,7 +24,7 @@ use crate::{
     state::TcpState,
     survey::{
         self, CloseWaitKind, Facts, Holder, NamespaceFacts, ProcessFacts, RequestRow, SocketRow, SurveyBegin,
-        SurveyEnd,
+        SurveyEnd, Timer,
     },
     time::Timestamp,
     tracker::Output,
@@ -60,8 +60,11 @@ pub(super) struct Survey {
 #[derive(Clone, Debug)]
 pub(super) struct Sample {
     pub(super) receive_queue: u32,
-    pub(super) inode: Option<u32>,
+    pub(super) send_queue: u32,
+    pub(super) inode: Option<NonZeroU32>,
     pub(super) kind: Option<CloseWaitKind>,
+    /// The peer has closed its receive window.
+    pub(super) zero_window: bool,
 }
 
 /// What the last survey found out.
@@ -117,6 +120,22 @@ impl Survey {
     }
 }
 
+impl Sample {
+    /// Whether a report shows more of a socket in this state than the state.
+    fn is_wanted(state: TcpState) -> bool {
+        use TcpState::{CloseWait, Closing, FinWait1, FinWait2, LastAck, Listen};
+        matches!(state, Listen | CloseWait | FinWait1 | FinWait2 | Closing | LastAck)
+    }
+}
+
+impl From<&SocketRow> for Sample {
+    fn from(row: &SocketRow) -> Self {
+        let SocketRow { receive_queue, send_queue, timer, .. } = *row;
+        let (inode, kind) = (row.inode.and_then(NonZeroU32::new), CloseWaitKind::of(row));
+        Self { receive_queue, send_queue, inode, kind, zero_window: timer == Timer::ZeroWindow }
+    }
+}
+
 impl Samples {
     /// What is known of a socket.
     pub(super) fn get(&self, cookie: Option<NonZeroU64>) -> Option<&Sample> {
@@ -125,7 +144,7 @@ impl Samples {
 
     /// Who holds a socket's file; `None` where nobody has looked.
     pub(super) fn holders(&self, sample: &Sample) -> Option<&[Holder]> {
-        let holders = sample.inode.map(|inode| holders_of(&self.holders, inode));
+        let holders = sample.inode.map(|inode| holders_of(&self.holders, inode.get()));
         self.looked.then(|| holders.unwrap_or_default())
     }
 
@@ -159,19 +178,17 @@ impl Tracker {
         }
         match row.state {
             TcpState::NewSynReceived => {
-                let SocketRow { netns, local, peer, family, .. } = *row;
-                survey.half_open.push((row.cookie, Live { netns: Some(netns), local, peer, family }));
+                survey.half_open.push((row.cookie, Live::from(row)));
                 return;
             }
             TcpState::Close => return,
             TcpState::Listen => survey.listeners.push(row.clone()),
             _ => {}
         }
-        if matches!(row.state, TcpState::CloseWait | TcpState::Listen) {
-            let SocketRow { receive_queue, inode, .. } = *row;
-            let kind = CloseWaitKind::of(row);
-            survey.sockets.insert(row.cookie, Sample { receive_queue, inode, kind });
+        if Sample::is_wanted(row.state) {
+            survey.sockets.insert(row.cookie, Sample::from(row));
         }
+        self.inherited.see(row, read);
         // With the perf tracepoint a connection has no cookie: see `survey_end`.
         let known = self.table.get(Key::Cookie(row.cookie));
         let behind = known.is_some_and(|known| known.state != row.state && known.last < survey.begin);
@@ -209,6 +226,7 @@ impl Tracker {
     pub(super) fn facts(&mut self, facts: &Facts) {
         self.people.learn(facts);
         self.namespaces.learn(&facts.namespaces);
+        self.drops.learn(&facts.listeners);
         if let Some(survey) = &mut self.survey {
             let processes = facts.processes.iter().map(|process| (process.id.pid, process.clone()));
             survey.processes.extend(processes);
@@ -222,7 +240,7 @@ impl Tracker {
         let whole = TABLE_STATES.iter().all(|state| end.states.contains(&state.number()));
         let listed = |state: TcpState| end.states.contains(&state.number());
         if listed(TcpState::TimeWait) {
-            self.time_waits.listed(&survey.time_waits);
+            self.time_waits.listed(&survey.time_waits, survey.begin);
         }
         if listed(TcpState::Listen) {
             self.samples.listeners = std::mem::take(&mut survey.listeners);
@@ -245,6 +263,9 @@ impl Tracker {
             self.merge(&row, time, &mut survey);
         }
         self.settle_listed(&mut survey, end, whole, output);
+        if end.holders {
+            self.inherited.prune(&self.table);
+        }
         // Where there are more sockets than room, no later survey can tell more.
         let certain = whole && (survey.truncated || self.bury_unlisted(&survey, end));
         self.balance.surveyed(certain);
@@ -274,7 +295,12 @@ impl Tracker {
                 }
                 let holders = listed.inode.filter(|_| end.holders).and_then(|inode| index.get(&inode.get()));
                 let holders = holders.map(|from| first_of(survey.holders.get(*from as usize..)));
-                if let Some(owner) = choose(holders.unwrap_or_default(), &survey.processes, connection) {
+                let holders = holders.unwrap_or_default();
+                if self.session.attach == Attach::TpBtf && !holders.is_empty() {
+                    let (processes, begin) = (&survey.processes, survey.begin);
+                    self.inherited.look(connection, holders, processes, &self.session, begin);
+                }
+                if let Some(owner) = choose(holders, &survey.processes, connection) {
                     hold(&mut self.listeners, key, connection, owner);
                     self.people.meet(owner.process);
                 }
@@ -285,7 +311,8 @@ impl Tracker {
         }
         if end.holders {
             let sockets = &self.samples.sockets;
-            let inodes: FxHashSet<u32> = sockets.values().filter_map(|sample| sample.inode).collect();
+            let inodes: FxHashSet<u32> =
+                sockets.values().filter_map(|sample| sample.inode).map(NonZeroU32::get).collect();
             let holders = survey.holders.iter().filter(|holder| inodes.contains(&holder.inode));
             self.samples.holders = holders.copied().collect();
             self.samples.looked = true;
@@ -315,7 +342,7 @@ impl Tracker {
 
     /// Namespace and local end of the listener that a request came in on, if the filter wants it.
     pub(super) fn listener_of(&self, request: &Live) -> Option<(Option<u32>, Endpoint)> {
-        let Live { netns, local, peer, family } = *request;
+        let Live { netns, local, peer, family, overdue: _ } = *request;
         let parent = match netns {
             Some(_) => self.listeners.find(netns, local, family).map(|parent| (netns, parent)),
             None => self.listeners.find_anywhere(local, family),

@@ -1,22 +1,27 @@
 //! The counts of one window.
 
 mod aggregate;
+mod failing;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
 use rustc_hash::FxHashMap;
 
+pub(super) use self::failing::{Failing, Failures};
+
 use super::{
     connection::{Afterlife, Attempt, Connection, Step},
+    endings::{End, Endings},
     handshake::{DurationSource, Handshake},
     requests::{Dead, Death},
+    restarts::Restarts,
     sources::{Outcome, Sources},
 };
 use crate::{
     endpoint::Endpoint,
     histogram::Histogram,
     process::{Comm, Owner, ProcessId},
-    report::{HalfOpenCause, HalfOpenSources},
+    report::{Ending, HalfOpenCause, HalfOpenSources},
     state::TcpState,
 };
 
@@ -33,6 +38,7 @@ pub(super) struct Tally {
     pub(super) listeners: FxHashMap<Option<ListenerKey>, HandshakeTally>,
     /// By destination; key `None` sums up what the table had no room for.
     pub(super) connects: FxHashMap<Option<Endpoint>, ConnectTally>,
+    pub(super) failing: Failing,
     /// By owner; key `None` is the sockets of unknown owners.
     pub(super) processes: FxHashMap<Option<ProcessId>, ProcessTally>,
     /// Transitions of processes that the table had no room for.
@@ -41,6 +47,8 @@ pub(super) struct Tally {
     pub(super) cgroups: FxHashMap<u64, u64>,
     pub(super) time_wait: u64,
     pub(super) orphaned: u64,
+    pub(super) endings: Endings,
+    pub(super) restarts: Restarts,
 }
 
 /// Namespace and local end of a listener.
@@ -57,6 +65,8 @@ pub(super) struct HandshakeTally {
     pub(super) completed: Histogram,
     pub(super) cookies: u64,
     pub(super) unknown: u64,
+    /// Of the completed ones, those whose SYN-ACK was sent more than once.
+    pub(super) resent: u64,
     pub(super) expired: u64,
     pub(super) reset: u64,
     /// Requests that died of one of these two.
@@ -103,17 +113,33 @@ impl Tally {
             sources: HalfOpenSources::default(),
             listeners: FxHashMap::default(),
             connects: FxHashMap::default(),
+            failing: Failing::default(),
             processes: FxHashMap::default(),
             omitted: 0,
             cgroups: FxHashMap::default(),
             time_wait: 0,
             orphaned: 0,
+            endings: Endings::default(),
+            restarts: Restarts::new(max_rows),
+        }
+    }
+
+    /// The next window begins.
+    pub(super) fn next(&mut self) -> Self {
+        Self { restarts: self.restarts.next(), ..Self::new(self.max_rows) }
+    }
+
+    /// A connection has ended, and all is known of it that will be.
+    pub(super) fn ended(&mut self, end: End, connection: &Connection) {
+        self.endings.add(end, connection, self.max_rows);
+        if end.ending == Ending::NeverAccepted {
+            self.restarts.queued_reset(connection);
         }
     }
 
     /// Adds an accepted event.
     pub(super) fn step(&mut self, step: &Step) {
-        let Step { change, handshake, attempt, afterlife, listener, counted } = step;
+        let Step { change, handshake, attempt, afterlife, listener, counted, resent } = step;
         if change.old != change.new {
             self.state(change.new).entered += 1;
         }
@@ -125,6 +151,7 @@ impl Tally {
             let row = bounded(&mut self.listeners, (change.netns, local), self.max_rows);
             row.owner = change.owner.or(row.owner);
             row.add(*handshake);
+            row.resent += u64::from(*resent);
             if !counted {
                 row.requested(change.peer.address);
             }
@@ -133,7 +160,14 @@ impl Tally {
             self.count_source(*handshake, 1);
         }
         if let Some(attempt) = attempt {
-            bounded(&mut self.connects, change.peer, self.max_rows).add(*attempt);
+            let row = bounded(&mut self.connects, change.peer, self.max_rows);
+            row.add(*attempt);
+            let known = self.connects.contains_key(&Some(change.peer));
+            let peer = known.then_some(change.peer);
+            self.failing.add(change.owner, peer, *attempt, change.at, self.max_rows);
+        }
+        if change.new == TcpState::Listen {
+            self.restarts.opened((change.netns, change.local), change.owner, change.at);
         }
         match afterlife {
             Some(Afterlife::TimeWait) => {
@@ -301,8 +335,8 @@ impl ConnectTally {
             Attempt::TimedOut => self.timed_out += 1,
             Attempt::Unreachable => self.unreachable += 1,
             Attempt::Reset => self.reset += 1,
-            Attempt::Aborted => self.aborted += 1,
-            Attempt::Failed => self.failed += 1,
+            Attempt::Aborted { .. } => self.aborted += 1,
+            Attempt::NoPort | Attempt::Failed => self.failed += 1,
         }
     }
 

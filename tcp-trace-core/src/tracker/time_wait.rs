@@ -15,24 +15,70 @@ use crate::{
 
 /// How long the kernel keeps a time-wait socket (`TCP_TIMEWAIT_LEN`, `include/net/tcp.h`), in nanoseconds.
 const LIFETIME_NS: u64 = 60_000_000_000;
+/// Those that came less than this ago, and those that go before this is over, tell how fast they become more.
+pub(super) const SPAN_MS: u32 = 10_000;
 /// Owners remembered: as many as the kernel keeps time-wait sockets by default (`tcp_max_tw_buckets`), in two
 /// generations. When the younger one is full the older one is forgotten.
 pub(super) const OWNERS: usize = 262_144;
 
+/// Orphans in FIN_WAIT2 that are looked at one by one; of more, only the number is known.
+const ORPHANS: usize = 65_536;
+
 /// Local address, peer and namespace: what a connection from an ephemeral port shares with its like.
-type Destination = (u32, IpAddr, Endpoint);
+pub(super) type Destination = (u32, IpAddr, Endpoint);
+
+/// Time-wait sockets of one destination.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Population {
+    pub(super) count: u64,
+    /// They entered less than [`SPAN_MS`] ago.
+    pub(super) arrived: u64,
+    /// They go before that is over.
+    pub(super) leaving: u64,
+    /// Whose they were: of most destinations one process's, so that the others have a place of their own.
+    first: Closer,
+    others: Vec<Closer>,
+}
+
+/// Who closed first; `None`: their entry was not seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Closer {
+    pub(super) process: Option<ProcessId>,
+    pub(super) comm: Option<Comm>,
+    pub(super) count: u64,
+}
+
+/// Processes told of a destination.
+const CLOSERS: usize = 64;
 
 /// The time-wait sockets of the last survey.
 #[derive(Debug, Default)]
 pub(super) struct TimeWaits {
     /// Whose a socket was that went into TIME_WAIT, by cookie, which its time-wait socket inherits.
-    owners: FxHashMap<NonZeroU64, PackedOwner>,
-    elders: FxHashMap<NonZeroU64, PackedOwner>,
+    owners: FxHashMap<NonZeroU64, Entered>,
+    elders: FxHashMap<NonZeroU64, Entered>,
     /// When the last of the elders entered.
     eldest: Timestamp,
     /// What the last survey found; `None` before the first one.
     pub(super) found: Option<Found>,
     pub(super) gauge: Gauge,
+}
+
+/// Whose a socket was, and when it closed.
+#[derive(Clone, Copy, Debug)]
+struct Entered {
+    owner: PackedOwner,
+    at: Timestamp,
+}
+
+/// A time-wait socket in FIN_WAIT2.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Orphan {
+    pub(super) cookie: NonZeroU64,
+    pub(super) local: Endpoint,
+    pub(super) peer: Endpoint,
+    /// Whose it was, and when the kernel put it away; `None` where that was not seen.
+    pub(super) seen: Option<(Option<Owner>, Timestamp)>,
 }
 
 /// The population at a survey.
@@ -42,10 +88,12 @@ pub(super) struct Found {
     pub(super) live: u64,
     /// Orphans in FIN_WAIT2.
     pub(super) orphans: u64,
+    /// The first of them.
+    pub(super) orphan_rows: Vec<Orphan>,
     /// By owner when it entered; key `None` where that was not seen.
     pub(super) by_owner: FxHashMap<Option<ProcessId>, (u64, Option<Comm>)>,
     /// By destination.
-    pub(super) destinations: BTreeMap<Destination, u64>,
+    pub(super) destinations: BTreeMap<Destination, Population>,
 }
 
 /// A time-wait socket of a survey: what is used of its row.
@@ -53,16 +101,37 @@ pub(super) struct Found {
 pub(super) struct Waiting {
     pub(super) cookie: NonZeroU64,
     netns: u32,
-    local: IpAddr,
+    local: Endpoint,
     peer: Endpoint,
+    phase: Phase,
+}
+
+/// How far a time-wait socket has come, by its timer, of 60 s in TIME_WAIT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
     /// In FIN_WAIT2.
-    orphan: bool,
+    Orphan,
+    /// It entered less than [`SPAN_MS`] ago.
+    Arrived,
+    /// Neither.
+    Waits,
+    /// It goes before that is over.
+    Leaving,
 }
 
 impl From<&SocketRow> for Waiting {
     fn from(row: &SocketRow) -> Self {
-        let SocketRow { cookie, netns, state, local, peer, .. } = *row;
-        Self { cookie, netns, local: local.address, peer, orphan: state == TcpState::FinWait2 }
+        let SocketRow { cookie, netns, state, local, peer, expires_ms, .. } = *row;
+        let phase = if state == TcpState::FinWait2 {
+            Phase::Orphan
+        } else if u64::from(expires_ms) + u64::from(SPAN_MS) > LIFETIME_NS / 1_000_000 {
+            Phase::Arrived
+        } else if expires_ms < SPAN_MS {
+            Phase::Leaving
+        } else {
+            Phase::Waits
+        };
+        Self { cookie, netns, local, peer, phase }
     }
 }
 
@@ -78,7 +147,7 @@ impl TimeWaits {
             self.elders = std::mem::take(&mut self.owners);
             self.eldest = now;
         }
-        self.owners.insert(cookie, PackedOwner::pack(owner));
+        self.owners.insert(cookie, Entered { owner: PackedOwner::pack(owner), at: now });
         self.gauge.holds(self.len());
     }
 
@@ -87,8 +156,8 @@ impl TimeWaits {
         self.owners.len() + self.elders.len()
     }
 
-    /// A survey has listed all of them.
-    pub(super) fn listed(&mut self, sockets: &[Waiting]) {
+    /// A survey that began at `begin` has listed all of them.
+    pub(super) fn listed(&mut self, sockets: &[Waiting], begin: Timestamp) {
         let mut found = Found::default();
         let (mut owners, mut elders) = (FxHashMap::default(), FxHashMap::default());
         for row in sockets {
@@ -97,21 +166,68 @@ impl TimeWaits {
                 let generation = if owners.len() < OWNERS / 2 { &mut owners } else { &mut elders };
                 generation.insert(row.cookie, owner);
             }
-            if row.orphan {
+            if row.phase == Phase::Orphan {
                 found.orphans += 1;
+                if found.orphan_rows.len() < ORPHANS {
+                    let Waiting { cookie, local, peer, .. } = *row;
+                    let seen = owner.map(|entered| (entered.owner.unpack(), entered.at));
+                    found.orphan_rows.push(Orphan { cookie, local, peer, seen });
+                }
                 continue;
             }
             found.live += 1;
-            let owner = owner.and_then(PackedOwner::unpack);
+            let owner = owner.and_then(|entered| entered.owner.unpack());
             let (count, comm) = found.by_owner.entry(owner.map(|owner| owner.process)).or_default();
             *count += 1;
             // The order of the list is nobody's business: of several names the greatest.
             *comm = (*comm).max(owner.and_then(|owner| owner.comm));
-            *found.destinations.entry((row.netns, row.local, row.peer)).or_default() += 1;
+            let destination = (row.netns, row.local.address, row.peer);
+            found.destinations.entry(destination).or_default().add(row.phase, owner);
         }
-        // Those that are not listed any more are gone; those that entered since the list was made come again.
+        // Those that are not listed any more are gone, unless they entered while the list was made.
+        let later = self.owners.drain().chain(self.elders.drain()).filter(|(_, entered)| entered.at >= begin);
+        for (cookie, entered) in later {
+            let generation = if owners.len() < OWNERS / 2 { &mut owners } else { &mut elders };
+            generation.insert(cookie, entered);
+        }
         (self.owners, self.elders, self.eldest) = (owners, elders, Timestamp(u64::MAX));
         self.found = Some(found);
+    }
+}
+
+impl Population {
+    fn add(&mut self, phase: Phase, owner: Option<Owner>) {
+        let process = owner.map(|owner| owner.process);
+        if self.count == 0 {
+            self.first.process = process;
+        }
+        self.count += 1;
+        self.arrived += u64::from(phase == Phase::Arrived);
+        self.leaving += u64::from(phase == Phase::Leaving);
+        let closer = if self.first.process == process {
+            &mut self.first
+        } else {
+            let known = self.others.iter().position(|closer| closer.process == process);
+            let at = known.unwrap_or(self.others.len());
+            if known.is_none() && at < CLOSERS {
+                self.others.push(Closer { process, ..Closer::default() });
+            }
+            match self.others.get_mut(at) {
+                Some(closer) => closer,
+                None => return,
+            }
+        };
+        closer.count += 1;
+        // The order of the list is nobody's business: of several names the greatest.
+        closer.comm = closer.comm.max(owner.and_then(|owner| owner.comm));
+    }
+
+    /// Who closed them, most first.
+    pub(super) fn closers(&self) -> Vec<Closer> {
+        let mut closers: Vec<_> = std::iter::once(self.first).chain(self.others.iter().copied()).collect();
+        closers.retain(|closer| closer.count > 0);
+        closers.sort_by_key(|closer| (std::cmp::Reverse(closer.count), closer.process));
+        closers
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, num::NonZeroU64};
 
 use rustc_hash::FxHashMap;
 
-use super::{connection::Connection, gauge::Gauge};
+use super::{connection::Connection, endings::End, gauge::Gauge};
 use crate::{report::Obituary, time::Timestamp};
 
 /// Connections that wait at the same time; as many as the kernel program remembers.
@@ -19,6 +19,7 @@ pub(super) struct Ended {
     pub(super) connection: Connection,
     /// If one is wanted.
     pub(super) obituary: Option<Box<Obituary>>,
+    pub(super) end: Option<End>,
     pub(super) at: Timestamp,
 }
 
@@ -37,9 +38,10 @@ impl Wake {
         cookie: NonZeroU64,
         connection: Connection,
         obituary: Option<Box<Obituary>>,
+        end: Option<End>,
         at: Timestamp,
     ) {
-        self.ended.insert(cookie, Ended { connection, obituary, at });
+        self.ended.insert(cookie, Ended { connection, obituary, end, at });
         self.order.push_back((at, cookie));
         self.gauge.holds(self.ended.len());
     }

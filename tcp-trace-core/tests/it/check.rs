@@ -4,7 +4,7 @@
 //!
 //! * `session …` (first, optional): `half_open`, `tracepoint`, `closed` (obituaries are wanted), `programs=a,b`, `filter=…` (in force when it was recorded),
 //!   `replay=…` (asked for by the reader), `max_connections=`, `max_rows=`, `max_sockets=`, `after=` (ms in
-//!   CLOSE_WAIT). A filter is `pid:1,netns:2,cgroup:3,v4,local:80,peer:443`.
+//!   CLOSE_WAIT), `close_wait_leak.min_sockets=3` (a threshold of `[findings]`). A filter is `pid:1,netns:2,cgroup:3,v4,local:80,peer:443`.
 //! * `lost <event>` and `filtered <event>`: it happened, but the kernel could not, or would not, pass it on.
 //! * `vanished <event>`: the kernel passed it on, and it never arrived. `uncounted <event>`: the reverse.
 //! * `mode <time> stream|aggregate <reason>`: another mode begins. `sum <n> <OLD>NEW> …` (`dsl.rs`): a row of transitions that
@@ -24,6 +24,7 @@ use tcp_trace_common::{
 use tcp_trace_core::{
     decode::decode,
     filter::FilterSpec,
+    findings::{Judge, Thresholds},
     record::{CounterReading, Record, encode_counters, kind},
     report::Report,
     session::{Attach, Host, Session},
@@ -65,7 +66,12 @@ fn compare(input: &str, expect: &str, rows: bool) {
 
 /// The last report that `input` asks for.
 pub(crate) fn last_report(input: &str) -> Report {
-    run(input, false).last_report.unwrap()
+    reports(input).pop().unwrap()
+}
+
+/// The reports that `input` asks for.
+pub(crate) fn reports(input: &str) -> Vec<Report> {
+    run(input, false).reports
 }
 
 fn run(input: &str, rows: bool) -> Run {
@@ -80,11 +86,12 @@ fn run(input: &str, rows: bool) -> Run {
 
 struct Run {
     tracker: Tracker,
+    judge: Judge,
     bare: bool,
     counters: Box<Counters>,
     missed: u64,
     output: String,
-    last_report: Option<Report>,
+    reports: Vec<Report>,
     /// When the next rows of a survey have been read.
     read: Timestamp,
     /// The stacks so far.
@@ -104,16 +111,18 @@ enum Fate {
 impl Run {
     fn new(words: &str, rows: bool) -> Self {
         let (session, replay, settings) = setup(words, rows);
+        let judge = Judge::new(thresholds(words));
         let bare = session.attach == Attach::Tracepoint;
         let tracker = Tracker::new(session, &replay, settings).unwrap();
         let counters = Box::new(Counters::ZERO);
         Self {
             tracker,
+            judge,
             bare,
             counters,
             missed: 0,
             output: String::new(),
-            last_report: None,
+            reports: Vec::new(),
             read: Timestamp(0),
             stacks: Vec::new(),
         }
@@ -141,11 +150,12 @@ impl Run {
                 self.record(kind::END, &dsl::time(rest).to_le_bytes());
             }
             "report" => {
-                let report = self.tracker.report();
+                let mut report = self.tracker.report();
+                self.judge.judge(&mut report);
                 for part in rest.split_whitespace() {
                     self.output += &render::part(&report, part);
                 }
-                self.last_report = Some(report);
+                self.reports.push(report);
             }
             "use" => self.record(kind::EVENT, dsl::socket_use(rest).as_bytes()),
             "request" => self.record(kind::EVENT, dsl::request_change(rest).as_bytes()),
@@ -244,11 +254,23 @@ fn setup(words: &str, rows: bool) -> (Session, FilterSpec, Settings) {
             Some(("max_connections", number)) => settings.max_connections = number.parse().unwrap(),
             Some(("max_rows", number)) => settings.max_rows = number.parse().unwrap(),
             Some(("max_sockets", number)) => settings.max_sockets = number.parse().unwrap(),
+            Some((threshold, _)) if threshold.contains('.') => {}
             Some(("after", ms)) => settings.close_wait_after_ns = dsl::nanoseconds(ms),
             _ => panic!("what is `{word}`?"),
         }
     }
     (session, replay, settings)
+}
+
+/// The words that have a dot: `close_wait_leak.min_sockets=3`.
+fn thresholds(words: &str) -> Thresholds {
+    let mut json = serde_json::to_value(Thresholds::default()).unwrap();
+    for (key, value) in words.split_whitespace().filter_map(|word| word.split_once('=')) {
+        if let Some((rule, key)) = key.split_once('.') {
+            json[rule][key] = value.parse().unwrap();
+        }
+    }
+    serde_json::from_value(json).unwrap()
 }
 
 fn filter(text: &str) -> FilterSpec {

@@ -7,6 +7,7 @@
 mod check;
 mod container;
 mod dsl;
+mod findings;
 mod properties;
 mod render;
 mod scenarios;

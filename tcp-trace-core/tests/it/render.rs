@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use tcp_trace_core::{
     endpoint::Endpoint,
+    findings::{Evidence, Finding, Value},
     process::{Owner, OwnerSource},
     report::{
         CloseWait, CloseWaitKinds, Closer, Connect, ContainerSummary, DurationSummary, Ending, HalfOpen,
@@ -85,6 +86,7 @@ pub(crate) fn part(report: &Report, part: &str) -> String {
         "time_wait" => time_wait(&report.time_wait),
         "processes" => processes(report),
         "containers" => containers(report),
+        "findings" => findings(report),
         "namespaces" => namespaces(&report.half_open),
         "window" => {
             let seconds = report.window.seconds;
@@ -263,7 +265,8 @@ fn prefixes(listeners: &[Listener]) -> String {
 fn connect(rows: &[Connect]) -> String {
     let mut text = String::new();
     for row in rows {
-        let Connect { peer, completed, refused, timed_out, unreachable, reset, aborted, failed } = row;
+        let Connect { peer, completed, refused, timed_out, unreachable, reset, aborted, failed, failing: _ } =
+            row;
         let _ = write!(text, "connect {}: {}", or_none(peer.as_ref()), durations(completed));
         let failures = [
             ("refused", refused),
@@ -359,7 +362,17 @@ fn time_wait(time_wait: &TimeWait) -> String {
     }
     for row in time_wait.destinations.iter().flatten() {
         let TimeWaitDestination { netns, local, peer, count, ports, .. } = row;
-        let _ = writeln!(text, "time_wait {netns} {local}>{peer}: {count} of {}", or_none(*ports));
+        let _ = write!(text, "time_wait {netns} {local}>{peer}: {count} of {}", or_none(*ports));
+        text += &if row.arrived + row.leaving > 0 {
+            format!(" +{} -{}", row.arrived, row.leaving)
+        } else {
+            String::new()
+        };
+        text += &row.live.filter(|live| *live > 0).map(|live| format!(" live {live}")).unwrap_or_default();
+        for closer in &row.closers {
+            let _ = write!(text, " by {} {}", closer.count, process(closer.process.as_ref()));
+        }
+        text.push('\n');
     }
     text
 }
@@ -383,6 +396,35 @@ fn namespaces(half_open: &HalfOpen) -> String {
         format!("namespace {}: overflows={} resets={}\n", n.netns, n.listen_overflows, n.embryonic_resets)
     };
     half_open.namespaces.iter().map(row).collect()
+}
+
+/// `critical close_wait_leak java (7) since +1.000: cause` and, each on a line, `→ advice` and the evidence.
+fn findings(report: &Report) -> String {
+    let mut text = String::new();
+    for Finding { id, severity, subject, since, cause, advice, evidence } in report.findings.iter().flatten()
+    {
+        let severity = severity.name();
+        let since = since.map_or_else(
+            || "-".to_owned(),
+            |at| match at.0.checked_sub(1_700_000_000_000_000_000) {
+                Some(after) => format!("+{}", ms(after)),
+                None => format!("-{}", ms(1_700_000_000_000_000_000 - at.0)),
+            },
+        );
+        let _ = write!(text, "{severity} {id} {subject} since {since}: {cause}\n  → {advice}\n ");
+        for Evidence { name, value, unit, .. } in evidence {
+            let value = match value {
+                Value::Count(ns) if *unit == "ns" => ms(*ns),
+                Value::Count(count) => format!("{count} {unit}"),
+                Value::Real(real) => format!("{real} {unit}"),
+                Value::Text(text) => text.clone(),
+                Value::Unknown => "-".to_owned(),
+            };
+            let _ = write!(text, " [{name}: {}]", value.trim());
+        }
+        text.push('\n');
+    }
+    if text.is_empty() { "findings: none\n".to_owned() } else { text }
 }
 
 fn processes(report: &Report) -> String {

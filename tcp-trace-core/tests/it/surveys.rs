@@ -3,10 +3,11 @@
 //! ```text
 //! survey +1000ms
 //! read +1005ms
-//! row CLOSE_WAIT ck=7 127.0.0.1:80>127.0.0.1:4000 ns=1 inode=5 rq=1 sq=0 lastack=200|atleast=200 timer=tw
+//! row CLOSE_WAIT ck=7 127.0.0.1:80>127.0.0.1:4000 ns=1 inode=5 rq=1 sq=0 lastack=200|atleast=200 timer=tw|on expires=100 tries=1
 //! holder inode=5 pid=100 fd=3
 //! facts 100:name start=5 container=web
-//! facts ns=1 resets=3 range=32768-60999 retries=1
+//! facts listener ck=1 drops=5
+//! facts ns=1 resets=3 overflows=1 full_cookies=9 full_drops=9 received=1 cookies=0 range=32768-60999 retries=1 reuse=2
 //! died ck=9 queued=+100ms 127.0.0.1:80>127.0.0.1:4001
 //! surveyed +1010ms all|report|requests holders ns=1
 //! ```
@@ -19,8 +20,8 @@ use tcp_trace_core::{
     process::ProcessId,
     state::TcpState,
     survey::{
-        ContainerFacts, Facts, Holder, NamespaceFacts, ProcessFacts, RequestRow, Runtime, SocketCounters,
-        SocketRow, SurveyBegin, SurveyEnd, TcpInfo, Timer, scope,
+        ContainerFacts, Facts, Holder, ListenerFacts, NamespaceFacts, ProcessFacts, RequestRow, Runtime,
+        SocketCounters, SocketRow, SurveyBegin, SurveyEnd, TcpInfo, Timer, scope,
     },
     time::Timestamp,
 };
@@ -75,6 +76,9 @@ pub(crate) fn row(line: &str) -> SocketRow {
             Some(("rq", value)) => row.receive_queue = value.parse().unwrap(),
             Some(("sq", value)) => row.send_queue = value.parse().unwrap(),
             Some(("timer", "tw")) => row.timer = Timer::TimeWait,
+            Some(("timer", "probe")) => row.timer = Timer::ZeroWindow,
+            Some(("timer", "on")) => row.timer = Timer::Retransmit,
+            Some(("tries", value)) => row.retransmits = value.parse().unwrap(),
             Some(("expires", value)) => row.expires_ms = value.parse().unwrap(),
             Some(("lastack", value)) => row.info = Some(info(value.parse().unwrap(), 1)),
             Some(("atleast", value)) => row.info = Some(info(value.parse().unwrap(), 1_000)),
@@ -139,6 +143,9 @@ pub(crate) fn died(line: &str) -> RequestRow {
 
 /// A process (`100:name …`) or a namespace (`ns=1 …`).
 pub(crate) fn facts(line: &str) -> Facts {
+    if let Some(line) = line.strip_prefix("listener ") {
+        return Facts { listeners: vec![listener(line)], ..Facts::default() };
+    }
     if line.starts_with("ns=") {
         return Facts { namespaces: vec![namespace(line)], ..Facts::default() };
     }
@@ -160,11 +167,26 @@ pub(crate) fn facts(line: &str) -> Facts {
     for attribute in rest.split_whitespace() {
         match attribute.split_once('=').unwrap() {
             ("start", ms) => process.id = ProcessId::new(process.id.pid, Some(nanoseconds(ms))),
+            ("fds", count) => process.fds = Some(count.parse().unwrap()),
+            ("nofile", count) => process.nofile = Some(count.parse().unwrap()),
             ("container", name) => process.container = Some(container(name)),
             unknown => panic!("what is `{unknown:?}`?"),
         }
     }
     Facts { processes: vec![process], ..Facts::default() }
+}
+
+/// `ck=1 drops=5`
+fn listener(line: &str) -> ListenerFacts {
+    let mut facts = ListenerFacts { cookie: NonZeroU64::MAX, drops: 0 };
+    for attribute in line.split_whitespace() {
+        match attribute.split_once('=').unwrap() {
+            ("ck", value) => facts.cookie = value.parse().unwrap(),
+            ("drops", value) => facts.drops = value.parse().unwrap(),
+            unknown => panic!("what is `{unknown:?}`?"),
+        }
+    }
+    facts
 }
 
 fn container(name: &str) -> ContainerFacts {
@@ -188,6 +210,8 @@ fn namespace(line: &str) -> NamespaceFacts {
         port_range: None,
         syncookies: Some(1),
         synack_retries: None,
+        somaxconn: Some(4096),
+        time_wait_reuse: None,
         counters: None,
     };
     for attribute in line.split_whitespace() {
@@ -196,6 +220,12 @@ fn namespace(line: &str) -> NamespaceFacts {
             "ns" => facts.inum = value.parse().unwrap(),
             "resets" => counters.embryonic_resets = value.parse().unwrap(),
             "overflows" => counters.listen_overflows = value.parse().unwrap(),
+            "cookies" => facts.syncookies = Some(value.parse().unwrap()),
+            "full_cookies" => counters.request_queue_full_cookies = value.parse().unwrap(),
+            "full_drops" => counters.request_queue_full_drops = value.parse().unwrap(),
+            "received" => counters.syncookies_received = value.parse().unwrap(),
+            "passive" => counters.passive_opens = value.parse().unwrap(),
+            "reuse" => facts.time_wait_reuse = Some(value.parse().unwrap()),
             "retries" => facts.synack_retries = Some(value.parse().unwrap()),
             "range" => {
                 let (first, last) = value.split_once('-').unwrap();
@@ -221,7 +251,7 @@ pub(crate) fn end(line: &str) -> SurveyEnd {
     for attribute in rest.split_whitespace() {
         match attribute {
             "all" => end.states = (1..=13).collect(),
-            "report" => end.states = [6, 8, 10, 12].into(),
+            "report" => end.states = [4, 5, 6, 8, 9, 10, 11, 12].into(),
             "requests" => end.states = [12].into(),
             "holders" => end.holders = true,
             other => end.namespaces.push(other.strip_prefix("ns=").unwrap().parse().unwrap()),

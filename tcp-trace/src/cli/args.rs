@@ -75,7 +75,11 @@ const REPORT_EXAMPLES: &str = "Examples:
   tcp-trace report                    gather until Ctrl-C (twice: at once)
   tcp-trace report --interval 5s      a report every five seconds
   tcp-trace report --duration 1m --json > report.json
-  tcp-trace report --close-wait-after 1m --container web";
+  tcp-trace report --close-wait-after 1m --container web
+  tcp-trace report --duration 30s --fail-on critical || rollback
+
+Exit codes: 0 done, 1 error, 2 usage, 3 not permitted or not supported here, 4 --strict and something was lost,
+5 --fail-on and a finding. Both: 4, since the findings rest on counts that lack something.";
 
 const RECORD_EXAMPLES: &str = "Examples:
   tcp-trace record incident.tctrace --duration 30s
@@ -242,6 +246,21 @@ pub struct ReportArgs {
     /// Exit with 4 if a transition was lost
     #[arg(long)]
     pub strict: bool,
+    /// Exit with 5 if any report has a finding of this severity or a worse one; with --strict, 4 comes first
+    #[arg(long, value_name = "SEVERITY", value_enum)]
+    pub fail_on: Option<FailOn>,
+    /// Read thresholds of findings from this file: TOML, with a section [findings]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Values of `--fail-on`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FailOn {
+    /// Something is wrong, and connections suffer or will
+    Warning,
+    /// Connections fail now, or will before long
+    Critical,
 }
 
 /// `record`

@@ -1,6 +1,8 @@
-//! The command line: what was typed (`args`), and what it comes to on this host (`settings`).
+//! The command line: what was typed (`args`), what stands in the file that it names (`config`),
+//! and what it comes to on this host (`settings`).
 
 pub mod args;
+pub mod config;
 pub mod doctor;
 pub mod explain;
 pub mod kill;

@@ -3,9 +3,11 @@
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 
 use tcp_trace_common::filter::MAX_CGROUPS;
-use tcp_trace_core::{filter::FilterSpec, mode::Mode, process::printable, session::Attach, tracker};
+use tcp_trace_core::{
+    filter::FilterSpec, findings::Severity, mode::Mode, process::printable, session::Attach, tracker,
+};
 
-use super::args::{AttachArg, FilterArgs, MemoryArgs, ModeArg, ReportArgs, SourceArgs, StreamArgs};
+use super::args::{AttachArg, FailOn, FilterArgs, MemoryArgs, ModeArg, ReportArgs, SourceArgs, StreamArgs};
 use crate::{
     bpf::{self, AttachChoice, Layout, ModeChoice},
     exit::Usage,
@@ -142,6 +144,15 @@ pub fn filter_spec(filter: &FilterArgs) -> anyhow::Result<FilterSpec> {
 pub fn report(args: &ReportArgs) -> tracker::Settings {
     let close_wait_after_ns = u64::try_from(args.close_wait_after.as_nanos()).unwrap_or(u64::MAX);
     tracker::Settings { close_wait_after_ns, ..tracker(args.memory) }
+}
+
+/// From which severity on a finding is a failure.
+#[must_use]
+pub fn severity(arg: FailOn) -> Severity {
+    match arg {
+        FailOn::Warning => Severity::Warning,
+        FailOn::Critical => Severity::Critical,
+    }
 }
 
 /// How the tracker is to keep anything.

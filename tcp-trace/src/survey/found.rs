@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use rustc_hash::FxHashSet;
 use tcp_trace_core::{
     record::kind,
-    survey::{NamespaceFacts, RequestRow, SocketRow, encode_sockets},
+    survey::{ListenerFacts, NamespaceFacts, RequestRow, SocketRow, encode_sockets},
 };
 
 use super::{
     namespaces::{self, Namespace},
     netstat,
+    scope::Scope,
     sock_diag::{self, Dump},
 };
 use crate::{host, source::Batch};
@@ -38,6 +39,7 @@ pub(super) struct Found<'a> {
     pending: FxHashSet<u64>,
     pub(super) listed: FxHashSet<u64>,
     pub(super) namespaces: Vec<NamespaceFacts>,
+    pub(super) listeners: Vec<ListenerFacts>,
     /// Those that were listed whole.
     pub(super) complete: Vec<u32>,
     /// Those that were not.
@@ -55,15 +57,19 @@ impl<'a> Found<'a> {
             pending: pending.iter().map(|row| row.cookie.get()).collect(),
             listed: FxHashSet::default(),
             namespaces: Vec::new(),
+            listeners: Vec::new(),
             complete: Vec::new(),
             incomplete: Vec::new(),
             problems: Vec::new(),
         }
     }
 
-    /// The sockets of these namespaces. `done`: nothing more is asked of them.
-    pub(super) fn dump(&mut self, what: Dump, namespaces: &[Namespace], done: bool) {
+    /// The sockets of these namespaces: those that are asked for first, or what is asked for then. Nothing more is asked
+    /// of a namespace after that.
+    pub(super) fn dump(&mut self, scope: Scope, first: bool, namespaces: &[Namespace]) {
         let visited = namespaces::for_each(namespaces, |namespace| {
+            let asked = if first { scope.first() } else { Some(scope.then()) };
+            let Some(what) = asked else { return };
             let request = Dump { netns: namespace.inum, ..what };
             match sock_diag::for_each(&request, |rows| self.rows(rows)) {
                 Ok(true) => {}
@@ -73,8 +79,8 @@ impl<'a> Found<'a> {
                     self.problems.push(format!("namespace {}: {error}", namespace.inum));
                 }
             }
-            if done {
-                self.note(namespace);
+            if !first {
+                self.note(scope, namespace);
             }
         });
         let problems = visited.unwrap_or_else(|error| vec![error.to_string()]);
@@ -84,9 +90,13 @@ impl<'a> Found<'a> {
     }
 
     /// Notes a namespace that was visited.
-    fn note(&mut self, namespace: &Namespace) {
+    fn note(&mut self, scope: Scope, namespace: &Namespace) {
         if !self.incomplete.contains(&namespace.inum) {
             self.complete.push(namespace.inum);
+        }
+        if scope > Scope::Requests {
+            // Where they cannot be read they are not known.
+            self.listeners.extend(sock_diag::drops().unwrap_or_default());
         }
         self.namespaces.push(netstat::facts(namespace));
     }

@@ -21,8 +21,23 @@ pub fn facts(namespace: &Namespace) -> NamespaceFacts {
         port_range: sysctl("ip_local_port_range").and_then(|text| pair(&text)),
         syncookies: sysctl("tcp_syncookies").and_then(|text| number(&text)),
         synack_retries: sysctl("tcp_synack_retries").and_then(|text| number(&text)),
+        somaxconn: fs::read_to_string("/proc/sys/net/core/somaxconn").ok().and_then(|text| number(&text)),
+        time_wait_reuse: sysctl("tcp_tw_reuse").and_then(|text| number(&text)),
         counters: net("snmp").zip(net("netstat")).and_then(|(snmp, netstat)| counters(&(snmp + &netstat))),
     }
+}
+
+/// Full TCP sockets of the calling thread's namespace, listeners included; `None` where that cannot be read.
+#[must_use]
+pub fn in_use() -> Option<u64> {
+    let text = fs::read_to_string("/proc/thread-self/net/sockstat").ok()?;
+    let of = |file: &str, key: &str| {
+        let line = file.lines().find_map(|line| line.strip_prefix(key))?;
+        number::<u64>(line.trim_start().strip_prefix("inuse ")?.split(' ').next()?)
+    };
+    // Without IPv6 there is no such file.
+    let six = fs::read_to_string("/proc/thread-self/net/sockstat6").ok();
+    Some(of(&text, "TCP:")? + six.and_then(|text| of(&text, "TCP6:")).unwrap_or(0))
 }
 
 fn number<T: FromStr>(text: &str) -> Option<T> {
@@ -81,7 +96,9 @@ mod tests {
     fn this_namespace_is_read_without_any_privilege() {
         let facts = facts(&namespaces::find(None).all[0]);
         let (low, high) = facts.port_range.unwrap();
-        assert!(low < high && facts.synack_retries.is_some());
+        assert!(low < high && facts.synack_retries.is_some() && facts.somaxconn.is_some());
+        let _listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(in_use().is_some_and(|count| count > 0));
         assert!(facts.counters.is_some());
     }
 

@@ -145,7 +145,8 @@ impl Surveyor {
             holders_complete: held.as_ref().is_some_and(|held| held.complete),
             problems: found.problems,
         };
-        for batch in concluding(&dead, Facts { namespaces: found.namespaces, ..facts }, &end) {
+        let Found { namespaces, listeners, .. } = found;
+        for batch in concluding(&dead, Facts { namespaces, listeners, ..facts }, &end) {
             wanted = wanted && outlet.deliver(batch);
         }
         wanted.then_some(last)
@@ -218,11 +219,11 @@ impl Surveyor {
                 let read = || holders.read(|_| true);
                 thread::Builder::new().name("holders".to_owned()).spawn_scoped(threads, read).ok()
             });
-            if let Some(first) = scope.first() {
-                found.dump(first, &all, false);
+            if scope == Scope::All {
+                found.dump(scope, true, &all);
             }
             halfway();
-            found.dump(scope.then(), &all, true);
+            found.dump(scope, false, &all);
             early.and_then(|early| early.join().ok()).and_then(Result::ok)
         });
         found.flush();

@@ -20,7 +20,7 @@
 //!
 //! - `server`: `listen=ADDR:PORT`, `backlog=` (128), `count=` connections to accept (all), `eof=read` (read to
 //!   the end; default), `peek` (see the end without reading anything), `never` (do not look),
-//!   `on-eof=close` (default) or `keep`, `comm=`. Says `listening addr=`, then `accepted peer= at_ns=`,
+//!   `on-eof=close` (default) or `keep`, `pause-ms=` after each `accept()` (0), `comm=`. Says `listening addr=`, then `accepted peer= at_ns=`,
 //!   `eof peer= at_ns=`, `hangup peer= at_ns=` (reset), `closed peer= at_ns= end_ns=` (before and after the
 //!   call). Takes `close [peer=]`, `read peer= bytes=` (says `did-read peer= bytes=`), `stop-listening` (says
 //!   `stopped`).
@@ -29,6 +29,10 @@
 //!   (or `failed errno= at_ns= end_ns=`), then `ready`. Takes `close [count=]` and `reset [count=]` (oldest
 //!   first; says `closed local= at_ns= end_ns=` for each), `send bytes=` on each, `shutdown` of each (FIN, kept open), all
 //!   answered with `done` at their end.
+//! - `burst`: `connect=ADDR:PORT`, `comm=`. Says `ready`. Takes `burst count=` (as many `connect()`s at once, none of which
+//!   is waited for) and `close` (all), both answered with `done`.
+//! - `heir`: `listen=ADDR:PORT`, `count=`, `comm=`, `heir=COMM`. Accepts `count` connections, reads from each, forks a process
+//!   that inherits them and never uses them, and closes its own. Says `listening addr=`, then `forked pid=`.
 //! - `crowd`: `count=` idle loopback connections, `port=` of its listener. Has both ends of each. Says `listening`,
 //!   then `ready`.
 //! - `owners-server` and `owners-client`: processes that hand sockets to each other and log who has them; see the
@@ -36,8 +40,10 @@
 //!
 //! Every role takes `quit`, and ends at the end of its stdin.
 
+mod burst;
 mod client;
 mod crowd;
+mod heir;
 mod line;
 mod owners;
 mod role;

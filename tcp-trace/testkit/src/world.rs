@@ -31,8 +31,16 @@ impl World {
     /// # Errors
     /// When the namespace or the device cannot be made.
     pub fn new() -> io::Result<Self> {
+        Self::with(&TunConfig::default())
+    }
+
+    /// Makes one whose device has these addresses.
+    ///
+    /// # Errors
+    /// As [`World::new`].
+    pub fn with(config: &TunConfig) -> io::Result<Self> {
         let ns = NetNs::new()?;
-        let peer = Peer::new(Tun::open(&ns, "tun0", &TunConfig::default())?)?;
+        let peer = Peer::new(Tun::open(&ns, "tun0", config)?)?;
         Ok(Self { ns, peer })
     }
 

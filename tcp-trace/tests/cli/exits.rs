@@ -1,4 +1,5 @@
-//! Exit codes: 0 done, 1 error, 2 usage, 3 not permitted or not supported, 4 `--strict` and something lost.
+//! Exit codes: 0 done, 1 error, 2 usage, 3 not permitted or not supported, 4 `--strict` and something lost, 5 `--fail-on`
+//! and something found.
 
 use std::{
     fs,
@@ -44,6 +45,8 @@ fn a_command_line_without_sense_is_2_and_says_what_would_have() {
         ("stream --json -w", "cannot be used with"),
         ("report --from x --duration 1s", "cannot be used with"),
         ("stream --netns no-such-name", "a name of `ip netns`"),
+        ("report --fail-on info", "possible values: warning, critical"),
+        ("report --config /nowhere/tcp-trace.toml", "--config /nowhere/tcp-trace.toml: No such file"),
         ("stream -L 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17", "17 ports given, at most 16"),
     ] {
         let run = run(arguments);

@@ -88,6 +88,7 @@ pub(crate) fn at_end(tape: &mut Tape) {
         processes: vec![orders_api(), nginx(NGINX), nginx(WORKER), shop],
         cgroups: vec![(1, "/".into(), None)],
         namespaces: vec![namespace(counters)],
+        listeners: Vec::new(),
     };
     look.record(tape, REPORT);
 }

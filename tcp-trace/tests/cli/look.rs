@@ -184,6 +184,8 @@ pub(crate) fn namespace(counters: SocketCounters) -> NamespaceFacts {
         port_range: Some((32_768, 33_767)),
         syncookies: Some(1),
         synack_retries: Some(5),
+        somaxconn: None,
+        time_wait_reuse: Some(2),
         counters: Some(counters),
     }
 }

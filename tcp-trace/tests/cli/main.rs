@@ -8,6 +8,7 @@ mod damage;
 mod doctor;
 mod exits;
 mod explain;
+mod findings;
 mod format;
 mod found;
 mod incident;

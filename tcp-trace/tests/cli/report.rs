@@ -100,6 +100,7 @@ fn what_others_have_named_is_shown_escaped() {
         processes: vec![facts.clone()],
         cgroups: vec![cgroup.clone()],
         namespaces: vec![namespace(drops)],
+        listeners: Vec::new(),
     };
     tape.push(tcp_trace_core::record::kind::FACTS, &serde_json::to_vec(&facts(0)).expect("it serialises"));
     look.facts = facts(5);

@@ -128,6 +128,8 @@ fn gathered() -> Gathered {
         port_range: Some((32_768, 60_999)),
         syncookies: Some(1),
         synack_retries: None,
+        somaxconn: None,
+        time_wait_reuse: None,
         counters: Some(SocketCounters::default()),
     };
     Gathered {
@@ -142,6 +144,7 @@ fn gathered() -> Gathered {
             processes: vec![process(7, "shop"), process(8, "shop\u{1b}[31m")],
             cgroups: Vec::new(),
             namespaces: vec![namespace],
+            listeners: Vec::new(),
         },
         degradations: vec![Degradation {
             feature: "namespaces".to_owned(),

@@ -26,6 +26,7 @@ mod states;
 mod stream;
 mod survey;
 mod tracer;
+mod zoo;
 
 use std::{
     panic::{catch_unwind, resume_unwind},
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Durations are measured: tests at the same time would disturb each other.
     arguments.test_threads.get_or_insert(1);
-    let groups: [(&str, &[(&str, Test)]); 21] = [
+    let groups: [(&str, &[(&str, Test)]); 22] = [
         ("counts", counts::TESTS),
         ("aggregate", aggregate::TESTS),
         ("close_wait", close_wait::TESTS),
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         ("doctor", doctor::TESTS),
         ("kill", kill::TESTS),
         ("stacks", stacks::TESTS),
+        ("zoo", zoo::TESTS),
     ];
     let trials = groups.iter().flat_map(|(group, tests)| {
         tests.iter().map(move |(name, test)| trial(format!("{group}::{name}"), *test))

@@ -38,6 +38,8 @@ pub(crate) enum Feature {
     RustCompiler,
     /// CPython.
     Python,
+    /// nginx, and wrk to ask it.
+    WebServer,
 }
 
 /// Major and minor version of a kernel.
@@ -61,7 +63,7 @@ struct Facts {
 }
 
 impl Feature {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::TpBtfCookie,
         Self::Fentry,
         Self::Mptcp,
@@ -71,6 +73,7 @@ impl Feature {
         Self::CCompiler,
         Self::RustCompiler,
         Self::Python,
+        Self::WebServer,
     ];
 
     fn facts(self) -> Facts {
@@ -90,6 +93,7 @@ impl Feature {
                 machine("a Rust compiler", || no_program("rustc", "rustc is not installed"))
             }
             Self::Python => machine("CPython", || no_program("python3", "python3 is not installed")),
+            Self::WebServer => Facts { name: "a web server", since: None, excuse: no_web_server },
         }
     }
 
@@ -156,6 +160,12 @@ fn no_program(name: &str, why: &'static str) -> Option<&'static str> {
     let quiet = std::process::Stdio::null;
     let ran = Command::new(name).arg("--version").stdout(quiet()).stderr(quiet()).status();
     (!ran.is_ok_and(|status| status.success())).then_some(why)
+}
+
+fn no_web_server() -> Option<&'static str> {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = |name: &str| std::env::split_paths(&folders).any(|folder| folder.join(name).is_file());
+    (!is_there("nginx") || !is_there("wrk")).then_some("nginx and wrk are not installed")
 }
 
 /// Each feature is here, or missing for a reason that can be told.

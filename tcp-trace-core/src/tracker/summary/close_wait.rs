@@ -156,7 +156,7 @@ fn owner_state(tracker: &Tracker, sample: &Sample) -> Option<OwnerState> {
     })
 }
 
-fn most_frequent(ends: impl Iterator<Item = (IpAddr, Option<u16>)>, max: usize) -> Vec<PeerCount> {
+pub(super) fn most_frequent(ends: impl Iterator<Item = (IpAddr, Option<u16>)>, max: usize) -> Vec<PeerCount> {
     let mut counts: BTreeMap<(IpAddr, Option<u16>), u64> = BTreeMap::new();
     for end in ends {
         *counts.entry(end).or_default() += 1;

@@ -27,6 +27,7 @@ struct Known {
     deaths: bool,
     live: Option<LiveRequests>,
     queues: FxHashMap<ListenerKey, Queue>,
+    drops: FxHashMap<ListenerKey, u64>,
 }
 
 /// Requests that are half-open now; key `None` is what a survey has not listed under any listener.
@@ -34,6 +35,7 @@ struct Known {
 struct LiveRequests {
     all: u64,
     by_listener: BTreeMap<Option<ListenerKey>, u64>,
+    overdue: BTreeMap<Option<ListenerKey>, u64>,
     by_prefix: BTreeMap<(Option<ListenerKey>, Prefix), u64>,
 }
 
@@ -44,6 +46,7 @@ pub(super) fn half_open(tracker: &Tracker) -> HalfOpen {
             || tracker.session.programs.iter().any(|name| name == "request_timer"),
         live: live(tracker),
         queues: queues(tracker),
+        drops: drops(tracker),
     };
     let all = &tracker.tally.handshakes;
     let completed = (TcpState::SynReceived, TcpState::Established);
@@ -62,15 +65,16 @@ pub(super) fn half_open(tracker: &Tracker) -> HalfOpen {
     }
 }
 
-/// Every listener with a handshake, a live request or a queue that is not empty, busiest first.
+/// Every listener with a handshake, a live request, a queue that is not empty, or something turned away; busiest first.
 fn listeners(tracker: &Tracker, known: &Known) -> Vec<Listener> {
     let idle = HandshakeTally::default();
     let tallies = &tracker.tally.listeners;
     let mut rows: Vec<_> = tallies.iter().map(|(key, row)| listener(tracker, known, *key, row)).collect();
     let waiting = known.queues.iter().filter(|(_, queue)| queue.length > 0).map(|(key, _)| Some(*key));
     let pending = known.live.iter().flat_map(|live| live.by_listener.keys()).copied();
+    let dropping = known.drops.iter().filter(|(_, drops)| **drops > 0).map(|(key, _)| Some(*key));
     let others: std::collections::BTreeSet<_> =
-        waiting.chain(pending).filter(|key| !tallies.contains_key(key)).collect();
+        waiting.chain(pending).chain(dropping).filter(|key| !tallies.contains_key(key)).collect();
     let room = tracker.settings.max_rows.saturating_sub(rows.len());
     rows.extend(others.into_iter().take(room).map(|key| listener(tracker, known, key, &idle)));
     rows.sort_by_key(|l| {
@@ -92,13 +96,16 @@ fn listener(tracker: &Tracker, known: &Known, key: Option<ListenerKey>, row: &Ha
         process: owner.map(|owner| identity(tracker, owner.process, owner.comm)),
         completed: (&row.completed).into(),
         unknown: row.unknown,
+        resent: known.cookies.then_some(row.resent),
         expired: known.deaths.then_some(row.expired),
         reset: known.deaths.then_some(row.reset),
         dead: known.deaths.then_some(row.dead),
         live,
+        overdue: known.live.as_ref().map(|live| live.overdue.get(&key).copied().unwrap_or(0)),
         cookies: known.cookies.then_some(row.cookies),
         syn_queue: live.zip(accept_queue).map(|(length, Queue { limit, .. })| Queue { length, limit }),
         accept_queue,
+        drops: key.and_then(|key| known.drops.get(&key).copied()),
         sources: row.sources.as_ref().map(Sources::distinct),
         prefixes: prefixes(known, key, row.sources.as_ref()),
         cause: row.cause,
@@ -131,10 +138,25 @@ fn live(tracker: &Tracker) -> Option<LiveRequests> {
             let prefix = Prefix::of(request.peer.address);
             live.all += 1;
             *live.by_listener.entry(Some(key)).or_default() += 1;
+            *live.overdue.entry(Some(key)).or_default() += u64::from(request.overdue);
             *live.by_prefix.entry((Some(key), prefix)).or_default() += 1;
         }
     }
     Some(live)
+}
+
+/// What listeners turned away in the window. Several sockets may listen at one address (SO_REUSEPORT).
+fn drops(tracker: &Tracker) -> FxHashMap<ListenerKey, u64> {
+    let mut drops: FxHashMap<ListenerKey, u64> = FxHashMap::default();
+    for row in &tracker.samples.listeners {
+        let netns = (tracker.session.attach == Attach::TpBtf).then_some(row.netns);
+        if let Some(count) = tracker.drops.of(row.cookie)
+            && tracker.wants_request(netns, row.local, row.peer)
+        {
+            *drops.entry((netns, row.local)).or_default() += count;
+        }
+    }
+    drops
 }
 
 /// The accept queues of the last survey. Several sockets may listen at one address (SO_REUSEPORT).

@@ -1,18 +1,21 @@
 //! Tallies and table → Report.
 
 mod close_wait;
+mod closing;
+mod connect;
 mod half_open;
 mod processes;
 mod time_wait;
+mod trouble;
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::collections::BTreeMap;
 
 use tcp_trace_common::counters::pair;
 
-use super::{Tracker, connection::Connection, tally::ConnectTally};
+use super::{Tracker, connection::Connection};
 use crate::{
     process::{Comm, ProcessId},
-    report::{Connect, ProcessIdentity, Report, SCHEMA, Source, StateSummary, TransitionCount, Window},
+    report::{ProcessIdentity, Report, SCHEMA, Source, StateSummary, TransitionCount, Window},
     session::Degradation,
     state::TcpState,
 };
@@ -53,9 +56,13 @@ pub(super) fn report(tracker: &Tracker) -> Report {
         transitions: balance.transitions(tracker.counts_lost),
         states: states(tracker),
         half_open: half_open::half_open(tracker),
-        connect: connects(tracker),
+        connect: connect::connects(tracker),
         close_wait: close_wait::close_wait(tracker),
         time_wait: time_wait::time_wait(tracker),
+        closing: closing::closing(tracker),
+        endings: trouble::endings(tracker),
+        listeners_changed: trouble::listeners(tracker),
+        inherited: trouble::inherited(tracker),
         processes: processes::processes(tracker, &census),
         omitted: tracker.tally.omitted,
         containers: processes::containers(tracker, &census),
@@ -116,26 +123,6 @@ fn states(tracker: &Tracker) -> BTreeMap<TcpState, StateSummary> {
 /// Transitions that the kernel has counted by kind only, unless a filter of the reader's may not want them.
 fn unattributed(tracker: &Tracker) -> impl Iterator<Item = (TcpState, TcpState, u64)> {
     tracker.balance.unattributed().filter(|_| tracker.counts_lost)
-}
-
-fn connects(tracker: &Tracker) -> Vec<Connect> {
-    let mut rows: Vec<_> = tracker.tally.connects.iter().collect();
-    rows.sort_by_key(|(peer, row)| (peer.is_none(), Reverse(row.total()), **peer));
-    rows.into_iter()
-        .map(|(peer, row)| {
-            let ConnectTally { completed, refused, timed_out, unreachable, reset, aborted, failed } = row;
-            Connect {
-                peer: *peer,
-                completed: completed.into(),
-                refused: *refused,
-                timed_out: *timed_out,
-                unreachable: *unreachable,
-                reset: *reset,
-                aborted: *aborted,
-                failed: *failed,
-            }
-        })
-        .collect()
 }
 
 fn cell(slot: u8, count: u64) -> TransitionCount {

@@ -1,12 +1,19 @@
 //! TIME_WAIT: who closed first, how many sockets wait, and how many ports that leaves.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, collections::BTreeSet};
 
-use super::identity;
+use rustc_hash::FxHashMap;
+
+use super::{accepted, identity};
 use crate::{
-    report::{TimeWait, TimeWaitDestination, TimeWaitProcess},
+    report::{TimeWait, TimeWaitCloser, TimeWaitDestination, TimeWaitProcess},
     session::Attach,
-    tracker::{Tracker, tally::ProcessTally, time_wait::Found},
+    state::TcpState,
+    tracker::{
+        Tracker,
+        tally::ProcessTally,
+        time_wait::{Closer, Destination, Found, Population},
+    },
 };
 
 pub(super) fn time_wait(tracker: &Tracker) -> TimeWait {
@@ -30,7 +37,7 @@ fn processes(tracker: &Tracker, found: Option<&Found>) -> Vec<TimeWaitProcess> {
     let waiting_of = |id| found.map(|found| found.by_owner.get(id).copied().unwrap_or_default());
     // Those whose entry was not seen have no owner to be put down to.
     let waiting = found.into_iter().flat_map(|found| found.by_owner.keys()).filter(|id| id.is_some());
-    let ids: std::collections::BTreeSet<_> =
+    let ids: BTreeSet<_> =
         tallies.iter().filter(|(_, tally)| tally.time_wait > 0).map(|(id, _)| id).chain(waiting).collect();
     let mut rows: Vec<_> = ids
         .into_iter()
@@ -52,15 +59,79 @@ fn processes(tracker: &Tracker, found: Option<&Found>) -> Vec<TimeWaitProcess> {
     rows
 }
 
+/// Connections to one destination that make it worth a line although none of its sockets is in TIME_WAIT.
+const MANY: u64 = 500;
+/// Destinations of which live connections are counted.
+const DESTINATIONS: usize = 4096;
+/// Processes told of a destination.
+const CLOSERS: usize = 5;
+
 fn destinations(tracker: &Tracker, found: &Found) -> Vec<TimeWaitDestination> {
-    let row = |(&(netns, local, peer), &count): (&(u32, std::net::IpAddr, _), &u64)| {
-        let range = tracker.namespaces.get(netns).and_then(|facts| facts.port_range);
-        let ports = range.map(|(first, last)| u64::from(last.saturating_sub(first)) + 1);
-        let share = ports.map(|ports| count as f64 / ports as f64);
-        TimeWaitDestination { netns, local, peer, count, ports, share }
+    let known = tracker.session.attach == Attach::TpBtf;
+    let opened = if known { opened(tracker) } else { FxHashMap::default() };
+    let none = Population::default();
+    let many = opened.iter().filter(|(_, count)| **count >= MANY).map(|(key, _)| key);
+    let keys: BTreeSet<_> = found.destinations.keys().chain(many).copied().collect();
+    let mut keys: Vec<_> = keys
+        .into_iter()
+        .map(|key| {
+            let population = found.destinations.get(&key).unwrap_or(&none);
+            (key, population, known.then(|| opened.get(&key).copied().unwrap_or(0)))
+        })
+        .collect();
+    keys.sort_by_key(|(_, population, live)| Reverse(population.count + live.unwrap_or(0)));
+    keys.truncate(tracker.settings.max_sockets);
+    keys.into_iter().map(|(key, population, live)| row(tracker, key, population, live)).collect()
+}
+
+fn row(
+    tracker: &Tracker,
+    (netns, local, peer): Destination,
+    population: &Population,
+    live: Option<u64>,
+) -> TimeWaitDestination {
+    let Population { count, arrived, leaving, .. } = *population;
+    let facts = tracker.namespaces.get(netns);
+    let range = facts.and_then(|facts| facts.port_range);
+    let ports = range.map(|(first, last)| u64::from(last.saturating_sub(first)) + 1);
+    let closer = |closer: Closer| TimeWaitCloser {
+        process: closer.process.map(|id| identity(tracker, id, closer.comm)),
+        count: closer.count,
     };
-    let mut rows: Vec<_> = found.destinations.iter().map(row).collect();
-    rows.sort_by_key(|row| Reverse(row.count));
-    rows.truncate(tracker.settings.max_sockets);
-    rows
+    TimeWaitDestination {
+        netns,
+        local,
+        peer,
+        count,
+        arrived,
+        leaving,
+        live,
+        ports,
+        share: ports.map(|ports| count as f64 / ports as f64),
+        reuse: facts.and_then(|facts| facts.time_wait_reuse).map(|reuse| match reuse {
+            0 => false,
+            // `tcp_twsk_unique`, `net/ipv4/tcp_ipv4.c`.
+            2 => local.is_loopback() || peer.address.is_loopback(),
+            _ => true,
+        }),
+        closers: population.closers().into_iter().take(CLOSERS).map(closer).collect(),
+    }
+}
+
+/// Live connections that were opened from here, by destination. With more destinations than room, of those seen first: one
+/// that takes many ports is among them.
+fn opened(tracker: &Tracker) -> FxHashMap<Destination, u64> {
+    let mut opened: FxHashMap<Destination, u64> = FxHashMap::default();
+    for connection in accepted(tracker).filter(|connection| connection.listener.is_none()) {
+        if connection.state == TcpState::Listen || !connection.local.is_known() {
+            continue;
+        }
+        let key = (connection.netns().unwrap_or(0), connection.local.address, connection.peer);
+        if let Some(count) = opened.get_mut(&key) {
+            *count += 1;
+        } else if opened.len() < DESTINATIONS {
+            opened.insert(key, 1);
+        }
+    }
+    opened
 }

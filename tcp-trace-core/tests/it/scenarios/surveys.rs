@@ -252,7 +252,7 @@ fn time_wait_is_counted_by_destination_and_by_who_entered_it() {
         "
         time_wait: 1 orphaned 0 exact live 2 orphans 1
         time_wait 100/client: 1 live 1
-        time_wait 1 10.0.0.1>10.0.0.9:80: 2 of 10
+        time_wait 1 10.0.0.1>10.0.0.9:80: 2 of 10 +0 -2 by 1 - by 1 100/client
         live:",
     );
 }

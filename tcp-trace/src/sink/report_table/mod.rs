@@ -15,6 +15,7 @@ use tcp_trace_core::{
 use super::units::{count, duration, maybe, wrapped};
 
 mod close_wait;
+mod findings;
 mod half_open;
 mod time_wait;
 
@@ -27,6 +28,7 @@ const WIDTH: usize = 80;
 pub(super) fn render(report: &Report) -> String {
     let sections = [
         head(report),
+        findings::findings(report),
         transitions(report),
         states(report),
         half_open::completed(report),
@@ -187,7 +189,17 @@ fn connects(report: &Report) -> String {
 }
 
 fn failures(row: &Connect) -> String {
-    let Connect { peer: _, completed: _, refused, timed_out, unreachable, reset, aborted, failed } = row;
+    let Connect {
+        peer: _,
+        completed: _,
+        refused,
+        timed_out,
+        unreachable,
+        reset,
+        aborted,
+        failed,
+        failing: _,
+    } = row;
     let kinds = [
         (refused, "refused"),
         (timed_out, "timed out"),
@@ -292,6 +304,11 @@ fn limits(report: &Report) -> String {
             "processes" => format!("{dropped} transitions are of processes beyond {limit} in a report"),
             "listeners" => format!("{dropped} handshakes are of listeners beyond {limit}: see (others)"),
             "destinations" => format!("{dropped} attempts are to destinations beyond {limit}: see (others)"),
+            "connect_failures" => {
+                format!(
+                    "{dropped} failed attempts are of processes and destinations beyond {limit}: of these it is not said whose they were"
+                )
+            }
             "half_open_requests" => {
                 format!("{dropped} half-open requests beyond {limit} were not followed one by one")
             }
@@ -303,6 +320,9 @@ fn limits(report: &Report) -> String {
             }
             "identities" => {
                 format!("{dropped} processes or cgroups beyond {limit} are known by their numbers only")
+            }
+            "findings" => {
+                format!("{dropped} findings beyond {limit} in a report, the least severe, were left out")
             }
             name => format!("{dropped} {} beyond {limit} were left out", name.replace('_', " ")),
         };

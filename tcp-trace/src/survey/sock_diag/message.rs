@@ -6,7 +6,7 @@ use std::{io, net::Ipv4Addr, num::NonZeroU64};
 use tcp_trace_core::{
     endpoint::Endpoint,
     state::TcpState,
-    survey::{SocketRow, TcpInfo, Timer},
+    survey::{ListenerFacts, SocketRow, TcpInfo, Timer},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, native_endian as ne, network_endian as be};
 
@@ -35,6 +35,7 @@ mod diag {
     /// First kernel: 4.5, where it was built with `CONFIG_INET_DIAG_DESTROY`.
     pub(super) const SOCK_DESTROY: u16 = 21;
     pub(super) const INFO: u16 = 2;
+    pub(super) const MEMORY: u16 = 7;
     pub(super) const SHUTDOWN: u16 = 8;
     pub(super) const CGROUP_ID: u16 = 21;
     pub(super) const IPPROTO_TCP: u8 = 6;
@@ -118,12 +119,32 @@ pub(super) struct RequestOfAll {
     database: ne::U32,
 }
 
+/// What is asked for of each socket beyond its addresses, state and queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Sockets,
+    /// `TCP_INFO`.
+    Info,
+    /// What it has turned away.
+    Drops,
+}
+
+impl Asked {
+    fn extensions(self) -> u8 {
+        match self {
+            Self::Sockets => 0,
+            Self::Info => 1 << (diag::INFO - 1),
+            Self::Drops => 1 << (diag::MEMORY - 1),
+        }
+    }
+}
+
 impl Request {
     /// The sockets of one family, or of all of them: a question from before there was another one, which the kernel
     /// answers in one walk over its hash table (`inet_diag_dump_compat`, `net/ipv4/inet_diag.c`).
-    pub(super) fn new(family: Option<u16>, sequence: u32, states: u32, info: bool) -> Self {
+    pub(super) fn new(family: Option<u16>, sequence: u32, states: u32, asked: Asked) -> Self {
         let header = |kind: u16, size: usize| Header::new(kind, size, netlink::F_DUMP, sequence);
-        let (extensions, id) = (if info { 1 << (diag::INFO - 1) } else { 0 }, SocketId::default());
+        let (extensions, id) = (asked.extensions(), SocketId::default());
         match family {
             Some(family) => Self::OfFamily(RequestOfFamily {
                 header: header(diag::SOCK_DIAG_BY_FAMILY, size_of::<RequestOfFamily>()),
@@ -232,25 +253,33 @@ const _: () = assert!(size_of::<RequestOfFamily>() == 72 && size_of::<RequestOfA
 const _: () = assert!(size_of::<Socket>() == 72 && size_of::<Info>() == 160);
 
 /// Reads the answer to one question, datagram by datagram.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Reader {
     sequence: u32,
     netns: u32,
     /// Nothing that was said is missing so far.
     complete: bool,
+    /// What listeners have turned away, where that was asked for.
+    drops: Vec<ListenerFacts>,
 }
 
 impl Reader {
     /// Of the question with this number; rows get this namespace.
     #[must_use]
     pub fn new(sequence: u32, netns: u32) -> Self {
-        Self { sequence, netns, complete: true }
+        Self { sequence, netns, complete: true, drops: Vec::new() }
     }
 
     /// Whether the answer so far was whole: no dump that the kernel calls interrupted, no socket without a cookie.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.complete
+    }
+
+    /// What listeners have turned away, where that was asked for.
+    #[must_use]
+    pub fn into_drops(self) -> Vec<ListenerFacts> {
+        self.drops
     }
 
     /// Adds the rows of a datagram; says whether the answer ends with it.
@@ -302,13 +331,16 @@ impl Reader {
     }
 
     /// A socket; `None` for bytes that are none.
-    fn row(&self, message: &[u8]) -> Option<(SocketRow, Handle)> {
+    fn row(&mut self, message: &[u8]) -> Option<(SocketRow, Handle)> {
         let (socket, attributes) = Socket::ref_from_prefix(message).ok()?;
         let [low, high] = socket.id.cookie.map(|half| u64::from(half.get()));
         let found = Attributes::read(attributes);
+        let cookie = NonZeroU64::new(low | high << 32)?;
+        let listens = socket.state == TcpState::Listen.number();
+        self.drops.extend(found.drops.filter(|_| listens).map(|drops| ListenerFacts { cookie, drops }));
         let row = SocketRow {
             netns: self.netns,
-            cookie: NonZeroU64::new(low | high << 32)?,
+            cookie,
             state: state(socket, &found),
             local: endpoint(socket.family, socket.id.local, socket.id.local_port.get()),
             peer: endpoint(socket.family, socket.id.peer, socket.id.peer_port.get()),
@@ -322,7 +354,7 @@ impl Reader {
             retransmits: socket.retransmits,
             expires_ms: socket.expires_ms.get(),
             // A listener's is empty but for its queues (`tcp_get_info`, `net/ipv4/tcp.c`), which the row has anyway.
-            info: found.info.filter(|_| socket.state != TcpState::Listen.number()),
+            info: found.info.filter(|_| !listens),
         };
         Some((row, Handle { family: socket.family, id: socket.id }))
     }
@@ -352,6 +384,7 @@ fn endpoint(family: u8, address: [u8; 16], port: u16) -> Endpoint {
 struct Attributes {
     info: Option<TcpInfo>,
     cgroup_id: Option<u64>,
+    drops: Option<u32>,
     shutdown: bool,
 }
 
@@ -363,6 +396,7 @@ impl Attributes {
             bytes = rest;
             match kind {
                 diag::INFO => found.info = info(payload),
+                diag::MEMORY => found.drops = drops(payload),
                 diag::CGROUP_ID => {
                     found.cgroup_id = ne::U64::read_from_bytes(payload).ok().map(ne::U64::get);
                 }
@@ -372,6 +406,12 @@ impl Attributes {
         }
         found
     }
+}
+
+/// `SK_MEMINFO_DROPS` (`include/uapi/linux/sock_diag.h`, first kernel 4.7), the ninth number.
+fn drops(payload: &[u8]) -> Option<u32> {
+    let (numbers, _newer) = <[ne::U32; 9]>::ref_from_prefix(payload).ok()?;
+    numbers.last().map(|drops| drops.get())
 }
 
 fn info(payload: &[u8]) -> Option<TcpInfo> {

@@ -10,10 +10,13 @@ pub mod message;
 use std::{io, os::fd::OwnedFd};
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, sockopt};
-use tcp_trace_core::{state::TcpState, survey::SocketRow};
+use tcp_trace_core::{
+    state::TcpState,
+    survey::{ListenerFacts, SocketRow},
+};
 
 pub use destroy::{destroy, try_to_destroy};
-use message::{Handle, Reader, Request};
+use message::{Asked, Handle, Reader, Request};
 
 /// Rows that one dump may add: above that it ends, and is not complete. Eight times what the tracker follows.
 const MAX_ROWS: usize = 8 << 20;
@@ -42,6 +45,12 @@ impl States {
     #[must_use]
     pub fn without(self, Self(others): Self) -> Self {
         Self(self.0 & !others)
+    }
+
+    /// These and one more.
+    #[must_use]
+    pub fn and(self, state: TcpState) -> Self {
+        Self(self.0 | bit(state.number()))
     }
 
     /// Whether the state is one of them.
@@ -141,40 +150,67 @@ impl<F: FnMut(SocketRow, Handle)> Taker for OneByOne<F> {
     }
 }
 
+/// What each listener of the calling thread's network namespace has turned away since it was made.
+///
+/// # Errors
+///
+/// As [`dump`].
+pub fn drops() -> io::Result<Vec<ListenerFacts>> {
+    let request = Dump { states: States::of(&[TcpState::Listen]), info: false, netns: 0 };
+    let mut nothing = OneByOne(|_, _| {});
+    let mut listing = Listing::new(&request, Asked::Drops, &mut nothing)?;
+    listing.all("TCP listeners")?;
+    Ok(listing.drops)
+}
+
 fn list(request: &Dump, taker: &mut dyn Taker) -> io::Result<bool> {
-    let socket = open().map_err(|error| about(&error, "opening a NETLINK_SOCK_DIAG socket"))?;
-    let mut listing = Listing { socket, request, sequence: 0, buffer: vec![0; DATAGRAM], count: 0, taker };
-    // Most of the time is the kernel's way through its hash table: one for all families, if it can.
-    match listing.of(None) {
-        Err(_) if listing.count == 0 => {}
-        result => return result.map_err(|error| about(&error, "listing TCP sockets")),
-    }
-    let mut complete = true;
-    for (family, name) in [(AddressFamily::INET, "IPv4"), (AddressFamily::INET6, "IPv6")] {
-        let of_family = listing.of(Some(family));
-        complete &= of_family.map_err(|error| about(&error, &format!("listing {name} TCP sockets")))?;
-    }
-    Ok(complete)
+    let asked = if request.info { Asked::Info } else { Asked::Sockets };
+    Listing::new(request, asked, taker)?.all("TCP sockets")
 }
 
 /// Questions and their answers.
 struct Listing<'a> {
     socket: OwnedFd,
     request: &'a Dump,
+    asked: Asked,
     /// Of the last question.
     sequence: u32,
     buffer: Vec<u8>,
     /// Rows so far.
     count: usize,
+    /// What listeners have turned away, where that was asked for.
+    drops: Vec<ListenerFacts>,
     taker: &'a mut dyn Taker,
 }
 
-impl Listing<'_> {
+impl<'a> Listing<'a> {
+    fn new(request: &'a Dump, asked: Asked, taker: &'a mut dyn Taker) -> io::Result<Self> {
+        let socket = open().map_err(|error| about(&error, "opening a NETLINK_SOCK_DIAG socket"))?;
+        let buffer = vec![0; DATAGRAM];
+        Ok(Self { socket, request, asked, sequence: 0, buffer, count: 0, drops: Vec::new(), taker })
+    }
+
+    /// The sockets of every family. `what` they are is for people.
+    fn all(&mut self, what: &str) -> io::Result<bool> {
+        // Most of the time is the kernel's way through its hash table: one for all families, if it can.
+        match self.of(None) {
+            Err(_) if self.count == 0 => {}
+            result => return result.map_err(|error| about(&error, &format!("listing {what}"))),
+        }
+        let mut complete = true;
+        for (family, name) in [(AddressFamily::INET, "IPv4"), (AddressFamily::INET6, "IPv6")] {
+            let of_family = self.of(Some(family));
+            complete &= of_family.map_err(|error| about(&error, &format!("listing {name} {what}")))?;
+        }
+        Ok(complete)
+    }
+
     /// The sockets of one family, or of all.
     fn of(&mut self, family: Option<AddressFamily>) -> io::Result<bool> {
-        let Dump { states, info, netns } = *self.request;
+        let Dump { states, netns, .. } = *self.request;
         self.sequence += 1;
-        let question = Request::new(family.map(AddressFamily::as_raw), self.sequence, states.asked(), info);
+        let family = family.map(AddressFamily::as_raw);
+        let question = Request::new(family, self.sequence, states.asked(), self.asked);
         send(&self.socket, &question)?;
         let mut reader = Reader::new(self.sequence, netns);
         while self.count < MAX_ROWS {
@@ -188,7 +224,9 @@ impl Listing<'_> {
             })?;
             taker.pause();
             if done {
-                return Ok(reader.is_complete());
+                let complete = reader.is_complete();
+                self.drops.extend(reader.into_drops());
+                return Ok(complete);
             }
         }
         Ok(false)
@@ -249,9 +287,7 @@ mod tests {
             let request = Dump { states: States::of(&[TcpState::Listen]), info: true, netns: 7 };
             let mut found = Vec::new();
             let mut taker = OneByOne(|row, _| found.push(row));
-            let (socket, buffer) = (open().unwrap(), vec![0; DATAGRAM]);
-            let mut listing =
-                Listing { socket, request: &request, sequence: 0, buffer, count: 0, taker: &mut taker };
+            let mut listing = Listing::new(&request, Asked::Info, &mut taker).unwrap();
             assert!(families.iter().all(|family| listing.of(*family).unwrap()));
             found.retain(|row| ports.contains(&row.local.port));
             found.sort_by_key(|row| row.cookie);
@@ -274,5 +310,7 @@ mod tests {
         assert_eq!((row.receive_queue, row.info), (0, None));
         assert!(row.inode.is_some() && row.send_queue > 0);
         assert!(rows.iter().all(|row| row.state == TcpState::Listen));
+        let drops = drops().unwrap();
+        assert!(drops.iter().any(|facts| facts.cookie == row.cookie && facts.drops == 0), "{drops:?}");
     }
 }

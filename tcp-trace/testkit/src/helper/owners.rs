@@ -42,6 +42,7 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 
 pub(super) use client::run as run_client;
+pub(super) use process::fork;
 pub(crate) use ring::is_allowed as io_uring_is_allowed;
 pub(super) use server::run as run_server;
 

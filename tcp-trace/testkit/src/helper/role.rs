@@ -5,14 +5,16 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use super::line::Line;
-use super::{ROLE_VARIABLE, client, crowd, owners, server};
+use super::{ROLE_VARIABLE, burst, client, crowd, heir, owners, server};
 
 type Role = fn(&Line) -> io::Result<()>;
 
 /// The roles. To add one: a function and its line here, its words in the module's documentation.
 const ROLES: &[(&str, Role)] = &[
+    ("burst", burst::run),
     ("client", client::run),
     ("crowd", crowd::run),
+    ("heir", heir::run),
     ("leaky-server", |arguments| server::run(arguments, server::OnEof::Keep)),
     ("owners-client", owners::run_client),
     ("owners-server", owners::run_server),

@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -42,6 +43,8 @@ struct Server {
     left: u64,
     eof: Eof,
     on_eof: OnEof,
+    /// How long it is busy with something else after each `accept()`.
+    pause: Duration,
     served: Vec<Served>,
 }
 
@@ -64,7 +67,8 @@ pub(super) fn run(arguments: &Line, on_eof: OnEof) -> io::Result<()> {
         Some(other) => return Err(io::Error::other(format!("on-eof={other}"))),
     };
     let left = arguments.value_or("count", Some(u64::MAX))?;
-    Server { listener: Some(listener), left, eof, on_eof, served: Vec::new() }.serve()
+    let pause = Duration::from_millis(arguments.value_or("pause-ms", Some(0))?);
+    Server { listener: Some(listener), left, eof, on_eof, pause, served: Vec::new() }.serve()
 }
 
 impl Server {
@@ -130,6 +134,10 @@ impl Server {
                     say("accepted", &[("peer", &peer), ("at_ns", &monotonic_ns())])?;
                     self.left -= 1;
                     self.served.push(Served { stream, peer, watched: true });
+                    if !self.pause.is_zero() {
+                        std::thread::sleep(self.pause);
+                        return Ok(());
+                    }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 // The client was gone before it was accepted.

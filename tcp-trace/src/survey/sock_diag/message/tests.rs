@@ -179,3 +179,17 @@ proptest! {
         prop_assert!(rows.len() <= bytes.len() / size_of::<Socket>());
     }
 }
+
+#[test]
+fn what_a_listener_has_turned_away_is_the_ninth_number() {
+    let memory: Vec<u8> = (1..=9_u32).flat_map(u32::to_ne_bytes).collect();
+    let drops = |state, payload: &[u8]| {
+        let (mut reader, mut rows) = (Reader::new(1, NETNS), Vec::new());
+        reader.read(&socket(state, &[attribute_bytes(diag::MEMORY, payload)]), &mut rows).unwrap();
+        assert_eq!(rows.len(), 1);
+        reader.into_drops().iter().map(|facts| facts.drops).collect::<Vec<_>>()
+    };
+    assert_eq!(drops(10, &memory), [9]);
+    assert_eq!(drops(10, &memory[..32]), [0; 0], "an older kernel");
+    assert_eq!(drops(1, &memory), [0; 0], "no listener");
+}

@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_parent_process
 use super::super::role::say;
 
 /// A forked process; killed and reaped when dropped.
-pub(super) struct Forked {
+pub(in crate::helper) struct Forked {
     pid: Option<Pid>,
 }
 
@@ -15,7 +15,7 @@ pub(super) struct Forked {
 ///
 /// What `work` owns is the child's alone when it starts: this process has dropped its own copies by then, so that no
 /// close of the child comes before one of this process.
-pub(super) fn fork(comm: &str, work: impl FnOnce() -> io::Result<()>) -> io::Result<Forked> {
+pub(in crate::helper) fn fork(comm: &str, work: impl FnOnce() -> io::Result<()>) -> io::Result<Forked> {
     let comm = std::ffi::CString::new(comm)?;
     let (mut dropped, dropping) = io::pipe()?;
     // SAFETY: a helper that forks has one thread, so no lock is held by a thread that the child lacks.
@@ -44,6 +44,11 @@ pub(super) fn fork(comm: &str, work: impl FnOnce() -> io::Result<()>) -> io::Res
 }
 
 impl Forked {
+    /// Its process id; 0 once it is reaped.
+    pub(in crate::helper) fn pid(&self) -> i32 {
+        self.pid.map_or(0, |pid| pid.as_raw_nonzero().get())
+    }
+
     /// Waits for its end, whatever it is.
     pub(super) fn join(mut self) -> io::Result<()> {
         waitpid(self.pid.take(), WaitOptions::empty())?;
