@@ -13,6 +13,7 @@ use crate::{
     filter::Filter,
     nesting::Taken,
     request::Bucket,
+    stack::{StackDump, StackSettings},
 };
 
 const _: () = {
@@ -29,4 +30,6 @@ const _: () = {
     assert!(size_of::<Offsets>() == 50 * 4);
     assert!(size_of::<Settings>() == 32);
     assert!(size_of::<Filter>() == 208);
+    assert!(size_of::<StackDump>() == 64 + 64 * 8 + 4096);
+    assert!(size_of::<StackSettings>() == 32);
 };

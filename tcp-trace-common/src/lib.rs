@@ -22,6 +22,7 @@ pub mod layout;
 pub mod nesting;
 pub mod packed;
 pub mod request;
+pub mod stack;
 pub mod state;
 mod word;
 

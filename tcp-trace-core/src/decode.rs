@@ -87,6 +87,7 @@ pub fn decode(record: Record<'_>) -> Result<Input, DecodeError> {
         kind::SURVEY_END => json(record_kind, bytes).map(Input::SurveyEnd),
         kind::MODE => json(record_kind, bytes).map(Input::Mode),
         kind::DEGRADATION => json(record_kind, bytes).map(Input::Degradation),
+        kind::STACKS => json(record_kind, bytes).map(Input::Stacks),
         kind::AGGREGATES => rows(record_kind, aggregates(bytes)).map(Input::Aggregates),
         unknown => Err(DecodeError::UnknownKind { kind: unknown, length: bytes.len() }),
     }

@@ -8,6 +8,7 @@ use crate::{
     process::{Comm, ProcessId},
     record::CounterReading,
     session::Degradation,
+    stack::StackFacts,
     state::TcpState,
     survey::{Facts, Holder, RequestRow, SocketRow, SurveyBegin, SurveyEnd},
     time::Timestamp,
@@ -44,6 +45,8 @@ pub enum Input {
     Aggregates(Vec<Aggregate>),
     /// Something turned out not to be had.
     Degradation(Degradation),
+    /// Where connections were opened.
+    Stacks(StackFacts),
 }
 
 /// A state change, as the kernel program saw it. `None` is "not known" throughout.

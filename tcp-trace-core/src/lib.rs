@@ -5,23 +5,27 @@
 //!
 //! Reading order, which is the order of the data's path: `state`, `time`, `endpoint`, `process`, `filter`,
 //! `session`, `record`, `survey`, `container`, `input`, `decode`, `mode`, `histogram`, `tracker`, `report`,
-//! `findings`, `snapshot`.
+//! `findings`, `snapshot`, `doctor`, `explain`, `kill`.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod container;
 pub mod decode;
+pub mod doctor;
 pub mod endpoint;
+pub mod explain;
 pub mod filter;
 pub mod findings;
 pub mod histogram;
 pub mod input;
+pub mod kill;
 pub mod mode;
 pub mod process;
 pub mod record;
 pub mod report;
 pub mod session;
 pub mod snapshot;
+pub mod stack;
 pub mod state;
 pub mod survey;
 pub mod time;

@@ -28,8 +28,10 @@ pub mod kind {
     pub const MODE: u16 = 10;
     /// Transitions that were counted in the kernel: rows of [`tcp_trace_common::aggregate::AggregateRow`].
     pub const AGGREGATES: u16 = 11;
+    /// Where connections were opened: [`crate::stack::StackFacts`] as JSON.
+    pub const STACKS: u16 = 12;
     /// Something turned out not to be had: [`crate::session::Degradation`] as JSON.
-    pub const DEGRADATION: u16 = 12;
+    pub const DEGRADATION: u16 = 13;
 }
 
 /// One undecoded record.

@@ -88,6 +88,12 @@ impl Session {
         self.half_open || self.programs.iter().any(|name| name == "request_queued")
     }
 
+    /// Whether stacks are taken of who opens connections.
+    #[must_use]
+    pub fn takes_stacks(&self) -> bool {
+        self.programs.iter().any(|name| name == "stack_state")
+    }
+
     /// The tiers of sources that are on.
     #[must_use]
     pub fn tiers(&self) -> Vec<&'static str> {

@@ -9,6 +9,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "aya's macros hand programs their context by value")]
 
 mod aggregate;
+mod dump;
 mod emit;
 mod kernel;
 mod maps;

@@ -15,6 +15,7 @@ use tcp_trace_common::{
     event::RequestChange,
     filter::Filter,
     request,
+    stack::StackSettings,
 };
 
 /// A ring buffer of the stream. The size is that of the model that the kernel asks for; it must be a multiple of the
@@ -33,6 +34,10 @@ pub(crate) fn ring() -> Option<&'static Ring> {
     // SAFETY: takes nothing.
     RINGS.get(unsafe { bpf_get_smp_processor_id() })
 }
+
+/// Stacks as they were dumped (`--stacks`). User space sets the real size where they are wanted.
+#[map]
+pub(crate) static DUMPS: aya_ebpf::maps::RingBuf = aya_ebpf::maps::RingBuf::with_byte_size(1 << 16, 0);
 
 /// Exact counts, and transitions under way: one entry of 8 KiB per possible CPU.
 #[map]
@@ -143,6 +148,10 @@ pub(crate) static SETTINGS: Settings =
 /// What to let through.
 #[unsafe(no_mangle)]
 pub(crate) static FILTER: Filter = Filter::NONE;
+
+/// Where the programs of `--stacks` find registers.
+#[unsafe(no_mangle)]
+pub(crate) static STACKS: StackSettings = StackSettings::NONE;
 
 /// Reads a field of a read-only global.
 ///

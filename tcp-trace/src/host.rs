@@ -64,6 +64,27 @@ pub fn sees_all_processes() -> bool {
     fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() == FIRST)
 }
 
+/// Whether this process is in the first of the user namespaces: what it may, it may of this host.
+#[must_use]
+pub fn is_in_first_user_namespace() -> bool {
+    // `PROC_USER_INIT_INO`, `include/linux/proc_ns.h`: since Linux 3.8.
+    const FIRST: u64 = 0xeffffffd;
+    // Without user namespaces there is no such file, and only one.
+    fs::metadata("/proc/self/ns/user").map_or(true, |namespace| namespace.ino() == FIRST)
+}
+
+/// Whether this process is in another than the first namespace of some kind that the kernel has a first one of, as the
+/// processes of every container are.
+#[must_use]
+pub fn has_namespace_of_its_own() -> bool {
+    // `PROC_IPC_INIT_INO` and those after it, `include/linux/proc_ns.h`.
+    let first = [("ipc", 0xefffffff), ("uts", 0xeffffffe), ("pid", 0xeffffffc), ("cgroup", 0xeffffffb)];
+    let is_another = |(name, first): (&str, u64)| {
+        fs::metadata(format!("/proc/self/ns/{name}")).is_ok_and(|namespace| namespace.ino() != first)
+    };
+    first.into_iter().any(is_another) || !is_in_first_user_namespace()
+}
+
 /// Whether this process holds a capability, by its number in `include/uapi/linux/capability.h`.
 fn has_capability(number: u32) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -74,13 +95,15 @@ fn has_capability(number: u32) -> bool {
     effective.is_some_and(|bits| bits & (1 << number) != 0)
 }
 
-/// Whether the descriptors of every process may be read: listing them needs the one capability, reading what they
-/// are the other.
+/// Whether the descriptors of every process may be read: listing them needs the one capability (or the one that permits
+/// still more), reading what they are the other.
 #[must_use]
 pub fn may_read_descriptors() -> bool {
+    const CAP_DAC_OVERRIDE: u32 = 1;
     const CAP_DAC_READ_SEARCH: u32 = 2;
     const CAP_SYS_PTRACE: u32 = 19;
-    has_capability(CAP_DAC_READ_SEARCH) && has_capability(CAP_SYS_PTRACE)
+    (has_capability(CAP_DAC_READ_SEARCH) || has_capability(CAP_DAC_OVERRIDE))
+        && has_capability(CAP_SYS_PTRACE)
 }
 
 /// Whether other network namespaces may be entered.

@@ -2,17 +2,23 @@
 //!
 //! Modules in the order of the data's path: `bpf` and `source` yield records, `recording` keeps them,
 //! `engine` feeds them to `tcp-trace-core`, `sink` prints what comes out; `run` wires one of each.
-//! `survey` looks at the host without eBPF, and `snapshot` prints what it finds.
+//! `survey` looks at the host without eBPF, and `snapshot` prints what it finds; `doctor` tries what this host allows; `explain` only prints, and
+//! `kill` is the one command that changes something.
 
 pub mod bpf;
 pub mod cli;
+pub mod doctor;
 pub mod engine;
 pub mod exit;
+pub mod explain;
 pub mod host;
+pub mod kill;
 pub mod memory;
+mod private_mount;
 pub mod recording;
 pub mod run;
 pub mod sink;
 pub mod snapshot;
 pub mod source;
+pub mod stacks;
 pub mod survey;

@@ -62,10 +62,14 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Report(args) => report(args, cli.verbose),
         Command::Record(args) => record(args, cli.verbose),
         Command::Snapshot(args) => crate::snapshot::run(args),
+        Command::Doctor(args) => crate::doctor::run(args),
+        Command::Explain(args) => crate::explain::run(args),
+        Command::Kill(args) => crate::kill::run(args),
     }
 }
 
 fn stream(args: &StreamArgs, verbose: u8) -> anyhow::Result<Exit> {
+    settings::check_stacks(args)?;
     let format = match (args.closed, args.json) {
         (false, false) => Format::Stream(settings::columns(args)),
         (false, true) => Format::StreamJson,
@@ -128,8 +132,8 @@ fn live(settings: LiveSettings, plan: &Plan<'_>) -> anyhow::Result<Exit> {
         let mut stop = StopSignals::new()?;
         // Before anything is attached, so that a path that cannot be written costs nothing.
         let file = plan.record.map(create).transpose()?;
-        let LiveSettings { options, filter, duration } = settings;
-        let mut live = source::start(&options, filter)?;
+        let LiveSettings { options, filter, duration, stacks } = settings;
+        let mut live = source::start(&options, filter, stacks)?;
         announce(&live.session, plan);
         file.as_ref().map(empty).transpose()?;
         let recording = file.map(|file| Writer::new(file, &live.session)).transpose()?;
@@ -231,7 +235,8 @@ fn engine(
     plan: &Plan<'_>,
     recording: Option<Writer<File>>,
 ) -> anyhow::Result<Engine<BufWriter<io::Stdout>>> {
-    let sink = Sink::new(BufWriter::with_capacity(1 << 16, io::stdout()), plan.format);
+    let format = plan.format.with_stacks(session.takes_stacks());
+    let sink = Sink::new(BufWriter::with_capacity(1 << 16, io::stdout()), format);
     let (changes, closed) = (sink.wants_changes(), sink.wants_closed());
     let settings = tracker::Settings { changes, closed, ..plan.tracker };
     let tracker = Tracker::new(session.clone(), filter, settings)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Closing, EndingCount, HalfOpen, Inherited, ListenerChange};
+use super::{Closing, EndingCount, HalfOpen, Inherited, ListenerChange, StackCount};
 use crate::{
     endpoint::Endpoint,
     findings::Finding,
@@ -285,6 +285,8 @@ pub struct CloseWaitProcess {
     pub peers: Vec<PeerCount>,
     /// The listeners that they came in on, most frequent first.
     pub listeners: Vec<PeerCount>,
+    /// Where they were opened, most frequent first; `None` where no stacks are taken.
+    pub stacks: Option<Vec<StackCount>>,
     /// The oldest of them.
     pub sockets: Vec<Socket>,
 }
@@ -340,6 +342,8 @@ pub struct Socket {
     pub owner_state: Option<OwnerState>,
     /// How its owner is known.
     pub owner_source: OwnerSource,
+    /// Which of its process's `stacks` it was opened by, counted from 0; `None` where that is not known.
+    pub stack: Option<u64>,
 }
 
 /// A descriptor of a socket.

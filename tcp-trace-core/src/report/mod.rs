@@ -8,6 +8,7 @@ mod document;
 mod half_open;
 mod line;
 mod obituary;
+mod opened_at;
 mod trouble;
 
 pub use change::{EVENT_NAME, Process, StateChange};
@@ -22,6 +23,7 @@ pub use half_open::{
 };
 pub use line::LineWriter;
 pub use obituary::{CLOSED_EVENT_NAME, Closer, Ending, Obituary, Role};
+pub use opened_at::{OpenedAt, StackCount};
 pub use trouble::{
     Closing, ClosingGroup, ClosingSocket, EndingCount, Inherited, InheritedSocket, ListenerChange,
 };

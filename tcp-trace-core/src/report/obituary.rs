@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
-use super::Process;
+use super::{OpenedAt, Process};
 use crate::{
     endpoint::{Endpoint, Family},
     process::Owner,
@@ -37,6 +37,8 @@ pub struct Obituary {
     pub owner: Option<Owner>,
     /// Who opened it: called `connect()`, or `listen()` on the listener that it came in on.
     pub opened_by: Option<Owner>,
+    /// Where it was opened; `None` where that is not known.
+    pub opened_at: Option<OpenedAt>,
     /// Its container.
     pub container: Option<Arc<ContainerFacts>>,
     /// Which end of the handshake it was; `None` if that was not seen.
@@ -176,7 +178,7 @@ impl Closer {
 
 impl Serialize for Obituary {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Obituary", 25)?;
+        let mut fields = serializer.serialize_struct("Obituary", 26)?;
         fields.serialize_field("time", &self.time)?;
         fields.serialize_field("event", CLOSED_EVENT_NAME)?;
         fields.serialize_field("local", &self.local)?;
@@ -186,6 +188,7 @@ impl Serialize for Obituary {
         fields.serialize_field("netns", &self.netns)?;
         fields.serialize_field("process", &Process::from(self.owner))?;
         fields.serialize_field("opened_by", &self.opened_by.map(|owner| Process::from(Some(owner))))?;
+        fields.serialize_field("opened_at", &self.opened_at)?;
         fields.serialize_field("container", &self.container.as_deref())?;
         fields.serialize_field("cgroup_id", &self.cgroup_id)?;
         fields.serialize_field("role", &self.role)?;

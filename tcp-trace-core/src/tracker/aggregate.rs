@@ -208,7 +208,7 @@ impl Tracker {
             self.time_waits.entered(connection.cookie, connection.owner(), event.time);
         }
         let end = End::of(event, step, &connection);
-        self.bury(&mut connection, None, end, output);
+        self.bury(&mut connection, None, end, self.now, output);
     }
 
     /// A listener is closed. Rows may still come of connections that came in on it.

@@ -7,7 +7,7 @@ use super::{
     judge,
     wake::Ended,
 };
-use crate::{input::Event, report::Obituary, state::TcpState};
+use crate::{input::Event, report::Obituary, state::TcpState, time::Timestamp};
 
 impl Tracker {
     /// A connection or a listener has ended.
@@ -31,7 +31,7 @@ impl Tracker {
             Some(cookie) if self.awaits_close(event) => {
                 self.wake.add(cookie, connection, obituary, end, event.time);
             }
-            _ => self.bury(&mut connection, obituary, end, output),
+            _ => self.bury(&mut connection, obituary, end, event.time, output),
         }
     }
 
@@ -55,7 +55,7 @@ impl Tracker {
 
     /// What is known of a connection that has ended is all that will be known of it.
     pub(super) fn conclude(&mut self, ended: Ended, output: &mut Output) {
-        let Ended { mut connection, mut obituary, end, .. } = ended;
+        let Ended { mut connection, mut obituary, end, at } = ended;
         if connection.is_provisional() {
             // Somebody had accepted it, and who that was nobody has told.
             connection.disown();
@@ -73,7 +73,7 @@ impl Tracker {
                 self.accept_all(held, &mut connection, output);
             }
         }
-        self.bury(&mut connection, obituary, end, output);
+        self.bury(&mut connection, obituary, end, at, output);
     }
 
     /// Attributes a connection's transitions and its end, and says how it lived.
@@ -82,13 +82,17 @@ impl Tracker {
         connection: &mut Connection,
         obituary: Option<Box<Obituary>>,
         end: Option<End>,
+        at: Timestamp,
         output: &mut Output,
     ) {
         self.tally.attribute(connection);
         if let Some(end) = end.filter(|_| connection.accepted) {
             self.tally.ended(end, connection);
         }
-        output.closed.extend(obituary.filter(|_| connection.accepted).map(|obituary| *obituary));
+        match obituary.filter(|_| connection.accepted) {
+            Some(obituary) => self.stacks.bury(at, *obituary, output),
+            None => self.stacks.forget(connection.cookie),
+        }
     }
 
     /// Makes events that were held back part of the report.

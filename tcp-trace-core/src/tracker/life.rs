@@ -110,6 +110,7 @@ impl Life {
             cgroup_id: connection.cgroup_id(),
             owner: connection.owner().filter(|_| !guessed),
             opened_by: self.opened_by,
+            opened_at: None,
             container: None,
             role: self.role,
             closer: self.closer,

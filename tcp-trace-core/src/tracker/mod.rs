@@ -25,6 +25,7 @@ mod people;
 mod requests;
 mod restarts;
 mod sources;
+mod stacks;
 mod summary;
 mod survey;
 mod table;
@@ -48,6 +49,7 @@ use self::{
     namespaces::Namespaces,
     people::People,
     requests::Requests,
+    stacks::Stacks,
     survey::{Samples, Survey},
     table::{Place, Table},
     tally::Tally,
@@ -148,6 +150,7 @@ pub struct Tracker {
     drops: Drops,
     wake: Wake,
     modes: Modes,
+    stacks: Stacks,
     /// The survey that is under way.
     survey: Option<Survey>,
     /// What the last survey found out about sockets beyond their state.
@@ -174,6 +177,7 @@ impl Tracker {
             .map(crate::filter::FilterSpec::compile)
             .collect::<Result<_, _>>()?;
         let started = session.started;
+        let stacks = Stacks::new(&session, settings.max_connections);
         let counts_lost = session.filter.is_decided_in_kernel() && filter.is_empty();
         Ok(Self {
             session,
@@ -194,6 +198,7 @@ impl Tracker {
             drops: Drops::default(),
             wake: Wake::default(),
             modes: Modes::default(),
+            stacks,
             survey: None,
             samples: Samples::default(),
             window_start: started,
@@ -232,6 +237,7 @@ impl Tracker {
             Input::Mode(change) => self.mode(*change),
             Input::Degradation(degradation) => self.session.degradations.push(degradation.clone()),
             Input::Aggregates(rows) => self.aggregates(rows),
+            Input::Stacks(facts) => self.stacks(facts, output),
         }
         if matches!(input, Input::End(_)) {
             for ended in self.wake.drain() {
@@ -241,6 +247,7 @@ impl Tracker {
         while let Some(ended) = self.wake.overdue(self.now) {
             self.conclude(ended, output);
         }
+        self.release_obituaries(matches!(input, Input::End(_)), output);
     }
 
     /// Whether the table is to be put right as soon as possible: transitions were lost since the last whole survey, or

@@ -20,7 +20,7 @@ pub(super) struct Ended {
     /// If one is wanted.
     pub(super) obituary: Option<Box<Obituary>>,
     pub(super) end: Option<End>,
-    at: Timestamp,
+    pub(super) at: Timestamp,
 }
 
 /// The connections that wait, in the order of their ends.
@@ -44,6 +44,11 @@ impl Wake {
         self.ended.insert(cookie, Ended { connection, obituary, end, at });
         self.order.push_back((at, cookie));
         self.gauge.holds(self.ended.len());
+    }
+
+    /// Whether a connection waits.
+    pub(super) fn has(&self, cookie: NonZeroU64) -> bool {
+        self.ended.contains_key(&cookie)
     }
 
     /// How many wait.

@@ -14,6 +14,7 @@
 //! * `end <time>`: the counters and the mark of a complete stream.
 //! * `use accept|read <time> ck= task=`: a task used a socket. `request retransmit|expired|dropped <time> …`: a request.
 //! * `survey`, `row`, `holder`, `died`, `facts`, `surveyed`: a survey (`surveys.rs`).
+//! * `stacks <until> [<cookie>/<kind>/<time>/<function>,<function> …]`: where connections were opened before `until`.
 //! * `report <part> …`: a report of the window so far, of which these parts are shown (`render.rs`).
 
 use tcp_trace_common::{
@@ -33,7 +34,7 @@ use tcp_trace_core::{
 };
 use zerocopy::IntoBytes;
 
-use crate::{dsl, render, surveys};
+use crate::{dsl, render, stacks, surveys};
 
 /// Compares the rows and reports that `input` makes with `expect`, whatever the spaces.
 #[track_caller]
@@ -93,6 +94,8 @@ struct Run {
     reports: Vec<Report>,
     /// When the next rows of a survey have been read.
     read: Timestamp,
+    /// The stacks so far.
+    stacks: Vec<String>,
 }
 
 enum Fate {
@@ -121,6 +124,7 @@ impl Run {
             output: String::new(),
             reports: Vec::new(),
             read: Timestamp(0),
+            stacks: Vec::new(),
         }
     }
 
@@ -162,6 +166,10 @@ impl Run {
             }
             "row" => self.record(kind::SOCKETS, &encode_sockets(self.read, &[surveys::row(rest)])),
             "holder" => self.record(kind::HOLDERS, &encode_holders(&[surveys::holder(rest)])),
+            "stacks" => {
+                let facts = stacks::facts(&mut self.stacks, rest);
+                self.json(kind::STACKS, &facts);
+            }
             "died" => self.record(kind::REQUESTS, &encode_requests(&[surveys::died(rest)])),
             "read" => self.read = Timestamp(dsl::time(rest)),
             "surveyed" => self.json(kind::SURVEY_END, &surveys::end(rest)),

@@ -11,4 +11,5 @@ mod findings;
 mod properties;
 mod render;
 mod scenarios;
+mod stacks;
 mod surveys;

@@ -49,6 +49,9 @@ pub(crate) fn obituary(obituary: &Obituary) -> String {
     if let Some(unread) = obituary.unread_bytes.filter(|unread| *unread > 0) {
         let _ = write!(line, " unread={unread}");
     }
+    if let Some(opened_at) = &obituary.opened_at {
+        let _ = write!(line, " {}", opened_at.text(9));
+    }
     if !obituary.complete {
         line += " incomplete";
     }
@@ -78,6 +81,7 @@ pub(crate) fn part(report: &Report, part: &str) -> String {
         "prefixes" => prefixes(&report.half_open.listeners),
         "listeners" => listeners(&report.half_open.listeners),
         "connect" => connect(&report.connect),
+        "stacks" => stacks(&report.close_wait),
         "close_wait" => close_wait(&report.close_wait),
         "time_wait" => time_wait(&report.time_wait),
         "processes" => processes(report),
@@ -323,6 +327,20 @@ fn close_wait(close_wait: &CloseWait) -> String {
                 let _ = write!(text, " {}#{}", holder.pid, holder.fd);
             }
             text.push('\n');
+        }
+    }
+    text
+}
+
+fn stacks(close_wait: &CloseWait) -> String {
+    let mut text = String::new();
+    for row in &close_wait.processes {
+        for stack in row.stacks.iter().flatten() {
+            let place = stack.opened_at.as_ref().map_or_else(|| "-".to_owned(), |at| at.text(9));
+            let _ = writeln!(text, "stacks {} {place}", stack.count);
+        }
+        for socket in &row.sockets {
+            let _ = writeln!(text, "of {}: {}", or_none(socket.cookie), or_none(socket.stack));
         }
     }
     text

@@ -32,6 +32,12 @@ impl Task {
         Self(unsafe { bpf_get_current_task_btf() }.cast())
     }
 
+    /// The kernel address.
+    #[inline(always)]
+    pub(crate) fn address(self) -> u64 {
+        self.0 as u64
+    }
+
     /// Bit `PF_KTHREAD` of `flags` (`include/linux/sched.h`).
     #[inline(always)]
     pub(crate) fn is_kernel_thread(self) -> bool {

@@ -14,5 +14,8 @@ mod request_timer;
 mod set_state;
 mod set_state_nested;
 mod set_state_tracepoint;
+mod stack_accepted;
+mod stack_read;
+mod stack_state;
 mod syn_ack_retransmit;
 mod time_wait;

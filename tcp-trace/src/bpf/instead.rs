@@ -10,7 +10,7 @@ use aya::{
 
 use super::loading::{load_failure, program};
 
-const NAME: &str = "aggregate_state";
+pub(super) const NAME: &str = "aggregate_state";
 
 /// What is needed to load it.
 #[expect(missing_debug_implementations, reason = "aya's objects have none")]

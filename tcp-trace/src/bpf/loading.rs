@@ -43,7 +43,7 @@ pub(super) struct Ground {
 }
 
 impl Ground {
-    fn settings(self, buffers: Layout, filtering: bool) -> Settings {
+    pub(super) fn settings(self, buffers: Layout, filtering: bool) -> Settings {
         Settings {
             wake_mask: wake_mask(buffers.each),
             // The reader comes by itself in time, unless the rate is beyond all that a buffer of this size is for.
@@ -72,7 +72,7 @@ impl Loader {
         }))
     }
 
-    fn finish<'a>(self) -> EbpfLoader<'a> {
+    pub(super) fn finish<'a>(self) -> EbpfLoader<'a> {
         self.0.join().unwrap_or_else(|_panic| EbpfLoader::new())
     }
 }
@@ -124,17 +124,27 @@ pub(super) fn load_main(
     offsets: Offsets,
     outline: Outline,
 ) -> anyhow::Result<Main> {
-    let mut ground = Ground { offsets, helpers: true, half_open: true };
-    let mut object = load(loader, options, ground)?;
-    let mut rings = rings::Making::begin(&object, options.buffers)?;
+    let ground = Ground { offsets, helpers: true, half_open: true };
+    let object = load(loader, options, ground)?;
     let btf = outline.finish()?;
+    let (object, ground, rings) = load_main_of(object, options, ground, &btf)?;
+    Ok(Main { object, ground, btf, rings })
+}
+
+/// The same of an object whose maps are there.
+pub(super) fn load_main_of(
+    mut object: Ebpf,
+    options: &Options,
+    mut ground: Ground,
+    btf: &Btf,
+) -> anyhow::Result<(Ebpf, Ground, Rings)> {
     loop {
-        match load_main_programs(&mut object, &btf) {
-            Ok(()) => return Ok(Main { object, ground, btf, rings: rings.finish()? }),
+        let rings = rings::Making::begin(&object, options.buffers)?;
+        match load_main_programs(&mut object, btf) {
+            Ok(()) => return Ok((object, ground, rings.finish()?)),
             Err(NotLoaded { retry: true, .. }) if ground.helpers => {
                 ground.helpers = false;
                 object = load(Loader::begin(), options, ground)?;
-                rings = rings::Making::begin(&object, options.buffers)?;
             }
             Err(NotLoaded { error, .. }) => return Err(error),
         }
@@ -245,17 +255,26 @@ where
     program.try_into().map_err(|_other| anyhow!("the eBPF program {name} is of another type"))
 }
 
+/// Why a program could not be loaded, in a sentence, with the kernel's error number where it gave one.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{text}")]
+pub(super) struct LoadFailure {
+    text: String,
+    pub(super) errno: Option<i32>,
+}
+
 /// The verifier's log is long; its last words are the reason. Without a log it was not the verifier.
-pub(super) fn load_failure(error: &aya::programs::ProgramError) -> String {
+pub(super) fn load_failure(error: &aya::programs::ProgramError) -> LoadFailure {
     const STATISTICS: [&str; 4] = ["processed ", "verification time ", "stack depth ", "}"];
     log::info!("{error:?}");
     let aya::programs::ProgramError::LoadError { io_error, verifier_log } = error else {
-        return error.to_string();
+        return LoadFailure { text: error.to_string(), errno: None };
     };
     let log = verifier_log.to_string();
     let is_reason = |line: &&str| !line.is_empty() && !STATISTICS.iter().any(|s| line.starts_with(s));
-    match log.lines().rev().map(str::trim).find(is_reason) {
+    let text = match log.lines().rev().map(str::trim).find(is_reason) {
         Some(reason) => format!("the verifier refuses the program: {reason} (whole log: -v)"),
         None => format!("the kernel refuses the program: {io_error}"),
-    }
+    };
+    LoadFailure { text, errno: io_error.raw_os_error() }
 }

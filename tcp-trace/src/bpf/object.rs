@@ -302,14 +302,14 @@ fn attach_counting(options: &Options) -> anyhow::Result<Attached> {
 }
 
 /// Where the running kernel keeps what the programs read, and its types.
-fn kernel_btf() -> anyhow::Result<(Offsets, Outline)> {
+pub(super) fn kernel_btf() -> anyhow::Result<(Offsets, Outline)> {
     let raw = fs::read(KERNEL_BTF)
         .map_err(|error| anyhow!("no BTF of the running kernel: {KERNEL_BTF}: {error}"))?;
     read_btf(&raw)
 }
 
 /// Attaches one program; also returns a descriptor of it.
-fn attach_main(object: &mut Ebpf, name: &str) -> anyhow::Result<(Link, OwnedFd)> {
+pub(super) fn attach_main(object: &mut Ebpf, name: &str) -> anyhow::Result<(Link, OwnedFd)> {
     let program: &mut BtfTracePoint = program(object, name)?;
     let link = program.attach().with_context(|| format!("attaching {name} to inet_sock_set_state"))?;
     Ok((Box::new(program.take_link(link)?), program.fd()?.as_fd().try_clone_to_owned()?))

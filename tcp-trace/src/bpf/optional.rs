@@ -33,7 +33,7 @@ pub(super) struct Optional {
 
 /// How a program hangs on the kernel.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Hook {
+pub(super) enum Hook {
     TpBtf,
     FEntry,
     FExit,
@@ -48,6 +48,17 @@ struct Extra {
     target: &'static str,
     /// What is not known without it.
     loss: &'static str,
+}
+
+impl Extra {
+    fn hook(&self) -> Hook {
+        self.parts.first().map_or(Hook::TpBtf, |(_, hook)| *hook)
+    }
+
+    /// Whether it reads members that a kernel may have elsewhere, where no verifier would notice.
+    fn reads_requests(&self) -> bool {
+        ["syn_ack_retransmit", "request_dropped", "request_timer"].contains(&self.name)
+    }
 }
 
 const TIME_WAIT: Extra = Extra {
@@ -99,11 +110,57 @@ const REQUEST_TIMER: Extra = Extra {
     loss: "that a half-open request has expired is found out when they are listed next",
 };
 
+/// All of them.
+const EXTRAS: [&Extra; 8] = [
+    &TIME_WAIT,
+    &ACCEPTED,
+    &FIRST_READ,
+    &LAST_CLOSE,
+    &REQUEST_QUEUED,
+    &SYN_ACK_RETRANSMIT,
+    &REQUEST_DROPPED,
+    &REQUEST_TIMER,
+];
+
 /// Why a program could not be had.
-struct Refusal {
-    reason: String,
+pub(super) struct Refusal {
+    pub(super) reason: String,
     /// Nobody may have a program of this kind here.
-    forbidden: bool,
+    pub(super) forbidden: bool,
+}
+
+/// An optional program that was tried for itself.
+pub(super) struct Tried {
+    pub(super) name: &'static str,
+    pub(super) hook: Hook,
+    pub(super) target: &'static str,
+    pub(super) loss: &'static str,
+    pub(super) result: Result<(), Refusal>,
+}
+
+/// Name, hook, target and loss of each.
+pub(super) fn names() -> impl Iterator<Item = (&'static str, Hook, &'static str, &'static str)> {
+    EXTRAS.into_iter().map(|extra| (extra.name, extra.hook(), extra.target, extra.loss))
+}
+
+/// Loads, attaches and detaches each for itself, whatever the others came to.
+pub(super) fn try_each(object: &mut Ebpf, btf: &Btf, offsets: &Offsets) -> Vec<Tried> {
+    EXTRAS
+        .into_iter()
+        .map(|extra| {
+            let attach = |(name, hook): &(&str, Hook)| {
+                attach_part(object, btf, name, *hook, extra.target).map(|_detached| ())
+            };
+            let result = match missing_member(offsets).filter(|_| extra.reads_requests()) {
+                Some(member) => {
+                    let reason = format!("this kernel's BTF has no {member} as expected");
+                    Err(Refusal { reason, forbidden: false })
+                }
+                None => extra.parts.iter().try_for_each(attach),
+            };
+            Tried { name: extra.name, hook: extra.hook(), target: extra.target, loss: extra.loss, result }
+        })
+        .collect()
 }
 
 /// Attaches what can be attached.
@@ -219,11 +276,16 @@ fn attach_part(object: &mut Ebpf, btf: &Btf, name: &str, hook: Hook, target: &st
     }
 }
 
+/// Why a program on a function is refused.
+pub(super) fn why(error: &ProgramError) -> String {
+    if is_forbidden(error) { lockdown() } else { load_failure(error).to_string() }
+}
+
 fn refusal(error: ProgramError, target: &str) -> Refusal {
     let forbidden = is_forbidden(&error);
     let reason = match error {
         _ if forbidden => lockdown(),
-        ProgramError::LoadError { .. } => load_failure(&error),
+        ProgramError::LoadError { .. } => load_failure(&error).to_string(),
         // No such function in BTF, or none that can be attached to.
         other => format!("{target}: {:#}", anyhow!(other)),
     };

@@ -6,10 +6,11 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    thread,
 };
 
 use anyhow::{Context as _, anyhow};
+
+use crate::private_mount::with_mount;
 
 /// The fields of the record as the kernel program reads them: name, offset, size.
 const LAYOUT: [(&str, u32, u32); 11] = [
@@ -36,45 +37,54 @@ const MOUNT_POINTS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/traci
 pub(super) fn with_checked_layout<T: Send>(
     attach: impl FnOnce() -> anyhow::Result<T> + Send,
 ) -> anyhow::Result<T> {
-    let checked = |attach: &mut dyn FnMut() -> anyhow::Result<T>| {
-        let path = format_file().context("the tracepoint's format file is in none of the usual places")?;
-        let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        check_layout(&text).with_context(|| path.display().to_string())?;
+    with_format(|path, text| {
+        check_layout(text).with_context(|| path.display().to_string())?;
         attach()
-    };
-    let mut attach = Some(attach);
-    let mut attach = move || attach.take().ok_or_else(|| anyhow!("attached twice"))?();
-    if format_file().is_some() {
-        return checked(&mut attach);
-    }
-    thread::scope(|scope| {
-        let private = scope.spawn(move || {
-            mount_privately()?;
-            checked(&mut attach)
-        });
-        private.join().map_err(|_panic| anyhow!("the thread that mounts tracefs panicked"))?
     })
 }
 
-fn format_file() -> Option<PathBuf> {
-    let file = |mount: &&str| Path::new(mount).join("events/sock/inet_sock_set_state/format");
-    MOUNT_POINTS.iter().map(file).find(|path| path.exists())
+/// The fields of the record that the program reads, as they are laid out here, after that was found to be as expected.
+///
+/// # Errors
+///
+/// As [`with_checked_layout`].
+pub(super) fn layout() -> anyhow::Result<Vec<(&'static str, u32, u32)>> {
+    with_format(|path, text| {
+        check_layout(text).with_context(|| path.display().to_string())?;
+        let found =
+            |(name, ..): (&'static str, u32, u32)| field(text, name).map(|(at, size)| (name, at, size));
+        Ok(LAYOUT.into_iter().filter_map(found).collect())
+    })
 }
 
-/// Mounts tracefs in a mount namespace of the calling thread's own.
-fn mount_privately() -> anyhow::Result<()> {
-    use rustix::{
-        mount::{MountFlags, MountPropagationFlags, mount, mount_change},
-        thread::{UnshareFlags, unshare_unsafe},
+/// Where tracefs is mounted.
+pub(super) fn mount_point() -> Option<&'static str> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let is_there = |point: &&str| mounts.lines().any(|line| mounts_tracefs(line, point));
+    MOUNT_POINTS.into_iter().find(is_there)
+}
+
+/// Whether this line of a mountinfo file (proc_pid_mountinfo(5)) mounts tracefs there.
+fn mounts_tracefs(line: &str, point: &str) -> bool {
+    line.split_once(" - ").is_some_and(|(mount, source)| {
+        source.starts_with("tracefs ") && mount.split(' ').nth(4) == Some(point)
+    })
+}
+
+/// Calls `work` with the format file and its text, while that is to be found in its place.
+fn with_format<T: Send>(work: impl FnOnce(&Path, &str) -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
+    let read = || {
+        let path = format_file().context("the tracepoint's format file is in none of the usual places")?;
+        let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        work(&path, &text)
     };
-    // SAFETY: the thread was made for this and shares nothing that NEWNS or FS takes away.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::FS) }
-        .context("tracefs is not mounted (mount -t tracefs tracefs /sys/kernel/tracing), and a private mount is not permitted")?;
-    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
-        .context("making the mounts of this thread private")?;
-    let target = MOUNT_POINTS[0];
-    mount("tracefs", target, "tracefs", MountFlags::RDONLY, None)
-        .with_context(|| format!("mounting tracefs on {target} for this process"))
+    if format_file().is_some() { read() } else { with_mount("tracefs", MOUNT_POINTS[0], read) }
+}
+
+/// One that may not be looked at counts: it is there, and hidden under another mount it would still not be readable.
+fn format_file() -> Option<PathBuf> {
+    let file = |mount: &&str| Path::new(mount).join("events/sock/inet_sock_set_state/format");
+    MOUNT_POINTS.iter().map(file).find(|path| path.try_exists().unwrap_or(true))
 }
 
 /// Compares the format file's fields with those that the program reads.
@@ -122,6 +132,13 @@ format:
 	field:__u8 saddr_v6[16];	offset:40;	size:16;	signed:0;
 	field:__u8 daddr_v6[16];	offset:56;	size:16;	signed:0;
 ";
+
+    #[test]
+    fn a_mount_is_told_by_its_type_and_place() {
+        let line = "43 42 0:13 / /sys/kernel/debug/tracing rw,relatime - tracefs tracefs rw";
+        assert!(mounts_tracefs(line, MOUNT_POINTS[1]) && !mounts_tracefs(line, MOUNT_POINTS[0]));
+        assert!(!mounts_tracefs(&line.replace("- tracefs", "- tmpfs"), MOUNT_POINTS[1]));
+    }
 
     #[test]
     fn the_layout_of_today_is_accepted() {

@@ -5,7 +5,12 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tcp_trace_core::{state::TcpState, tracker::MAX_CONNECTIONS};
 
-use super::units;
+use super::{
+    doctor::{self, DoctorArgs},
+    explain::{self, ExplainArgs},
+    kill::{self, KillArgs},
+    units,
+};
 
 /// Says which process does what to TCP on this host.
 ///
@@ -48,6 +53,15 @@ pub enum Command {
     /// Print the sockets that exist now, with owners, ages and containers; no eBPF needed
     #[command(after_help = SNAPSHOT_EXAMPLES)]
     Snapshot(SnapshotArgs),
+    /// Say what this host allows, what will work, and how to get the rest
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(DoctorArgs),
+    /// Say what a state or a finding means, and who has to do what about it
+    #[command(after_help = explain::EXAMPLES)]
+    Explain(ExplainArgs),
+    /// Destroy CLOSE_WAIT sockets of one process; without --yes only list them
+    #[command(after_help = kill::EXAMPLES)]
+    Kill(KillArgs),
 }
 
 const STREAM_EXAMPLES: &str = "Examples:
@@ -89,6 +103,10 @@ pub struct SourceArgs {
     /// What to do when the stream cannot keep up
     #[arg(long, value_enum, default_value_t = ModeArg::Auto, help_heading = "Source")]
     pub mode: ModeArg,
+    /// Tell where in their programs connections are opened: the user stack at connect() and at accept(), or the first read
+    /// where accept() cannot be had
+    #[arg(long, help_heading = "Source")]
+    pub stacks: bool,
     /// Stop after this time
     #[arg(long, value_name = "D", value_parser = units::duration, help_heading = "Source")]
     pub duration: Option<Duration>,
@@ -187,7 +205,7 @@ pub struct StreamArgs {
     #[command(flatten)]
     pub memory: MemoryArgs,
     /// Read a recording instead of the live kernel
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["attach", "buffer", "mode", "duration"], help_heading = "Source")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["attach", "buffer", "mode", "stacks", "duration"], help_heading = "Source")]
     pub from: Option<PathBuf>,
     /// Keep a recording as well
     #[arg(long, value_name = "FILE", conflicts_with = "from", help_heading = "Source")]
@@ -220,7 +238,7 @@ pub struct ReportArgs {
     #[command(flatten)]
     pub memory: MemoryArgs,
     /// Read a recording instead of the live kernel
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["attach", "buffer", "mode", "duration"], help_heading = "Source")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["attach", "buffer", "mode", "stacks", "duration"], help_heading = "Source")]
     pub from: Option<PathBuf>,
     /// Keep a recording as well
     #[arg(long, value_name = "FILE", conflicts_with = "from", help_heading = "Source")]

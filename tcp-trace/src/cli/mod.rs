@@ -3,5 +3,8 @@
 
 pub mod args;
 pub mod config;
+pub mod doctor;
+pub mod explain;
+pub mod kill;
 pub mod settings;
 mod units;

@@ -24,6 +24,8 @@ pub struct LiveSettings {
     pub filter: FilterSpec,
     /// When to stop.
     pub duration: Option<Duration>,
+    /// Whether to take the stacks of those who open connections.
+    pub stacks: bool,
 }
 
 /// Settings of a live run.
@@ -33,6 +35,12 @@ pub struct LiveSettings {
 /// If a filter names something that does not exist here, or has too many ports.
 pub fn live(source: &SourceArgs, filter: &FilterArgs, verbose: u8) -> anyhow::Result<LiveSettings> {
     let spec = filter_spec(filter)?;
+    if source.stacks && source.mode == ModeArg::Count {
+        return Err(Usage(
+            "--stacks: with --mode count no connection is looked at; leave --mode out".to_owned(),
+        )
+        .into());
+    }
     let options = bpf::Options {
         attach: match source.attach {
             AttachArg::Auto => AttachChoice::Auto,
@@ -44,7 +52,7 @@ pub fn live(source: &SourceArgs, filter: &FilterArgs, verbose: u8) -> anyhow::Re
         buffers: Layout::of(source.buffer),
         debug: verbose >= 2,
     };
-    Ok(LiveSettings { options, filter: spec, duration: source.duration })
+    Ok(LiveSettings { options, filter: spec, duration: source.duration, stacks: source.stacks })
 }
 
 /// Settings of a live run that shows single transitions, which are never aggregated then.
@@ -67,6 +75,21 @@ pub fn stream(source: &SourceArgs, filter: &FilterArgs, verbose: u8) -> anyhow::
     let mut settings = live(source, filter, verbose)?;
     settings.options.mode = ModeChoice::Only(Mode::Stream);
     Ok(settings)
+}
+
+/// Refuses to take stacks that nobody will see.
+///
+/// # Errors
+///
+/// If they are asked for with single transitions, which come before their stacks.
+pub fn check_stacks(args: &StreamArgs) -> Result<(), Usage> {
+    if args.source.stacks && !args.closed && args.record.is_none() {
+        return Err(Usage(
+            "--stacks: `stream` tells where connections were opened when they have finished; add --closed, or use `report`"
+                .to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 /// How transitions are to reach user space.
@@ -142,7 +165,7 @@ pub fn tracker(args: MemoryArgs) -> tracker::Settings {
 /// Which columns a stream has.
 #[must_use]
 pub fn columns(args: &StreamArgs) -> Columns {
-    Columns { time: args.time, timestamp: args.timestamp, wide: args.wide, csv: args.csv }
+    Columns { time: args.time, timestamp: args.timestamp, wide: args.wide, csv: args.csv, stacks: false }
 }
 
 /// What the sockets of a container have in common.
@@ -173,7 +196,7 @@ fn inside(text: &str) -> Result<Inside, Usage> {
 }
 
 /// An inode number, the path of a namespace file, or a name as `ip netns` keeps them.
-fn netns_inode(text: &str) -> Result<u32, Usage> {
+pub(crate) fn netns_inode(text: &str) -> Result<u32, Usage> {
     if let Ok(inode) = text.parse() {
         return Ok(inode);
     }

@@ -1,6 +1,7 @@
 //! Finished connections in columns, one line each: what `tcplife` users look for, with the right process.
 
 use tcp_trace_core::{
+    process::printable,
     report::{Closer, Ending, Obituary, Role},
     time::WallTime,
 };
@@ -23,6 +24,9 @@ const HEADER: [&str; 14] = [
     "RECV", "RETR",
 ];
 
+/// Functions shown of the place where a connection was opened.
+const FUNCTIONS: usize = 3;
+
 impl ClosedTable {
     pub(super) fn new(columns: Columns) -> Self {
         Self { columns, first: None }
@@ -33,7 +37,7 @@ impl ClosedTable {
             "LIFE" | "OPEN" if self.columns.csv => format!("{title}_MS"),
             title => title.to_owned(),
         };
-        self.lay_out("TIME", "TIME(s)", &HEADER.map(unit))
+        self.lay_out("TIME", "TIME(s)", &HEADER.map(unit), "OPENED AT")
     }
 
     pub(super) fn row(&mut self, obituary: &Obituary) -> String {
@@ -58,7 +62,10 @@ impl ClosedTable {
             number(obituary.retransmits.map(u64::from)),
         ];
         let seconds = obituary.time.0.saturating_sub(first.0) as f64 / 1e9;
-        self.lay_out(&clock(obituary.time.timestamp()), &format!("{seconds:.6}"), &cells)
+        let opened_at = obituary.opened_at.as_ref().filter(|_| self.columns.stacks);
+        let opened_at = opened_at.map(|opened_at| opened_at.text(FUNCTIONS));
+        let opened_at = opened_at.as_deref().map_or("-".into(), printable);
+        self.lay_out(&clock(obituary.time.timestamp()), &format!("{seconds:.6}"), &cells, &opened_at)
     }
 
     /// For people with its unit, for programs in milliseconds.
@@ -69,8 +76,8 @@ impl ClosedTable {
         }
     }
 
-    fn lay_out(&self, time: &str, timestamp: &str, cells: &[String; 14]) -> String {
-        let Columns { time: with_time, timestamp: with_timestamp, wide, csv } = self.columns;
+    fn lay_out(&self, time: &str, timestamp: &str, cells: &[String; 14], opened_at: &str) -> String {
+        let Columns { time: with_time, timestamp: with_timestamp, wide, csv, stacks } = self.columns;
         let mut row = Vec::new();
         if with_time {
             row.push(if csv { time.to_owned() } else { format!("{time:<8}") });
@@ -80,6 +87,7 @@ impl ClosedTable {
         }
         if csv {
             row.extend(cells.iter().map(|cell| quoted(cell)));
+            row.extend(stacks.then(|| quoted(opened_at)));
             return row.join(",");
         }
         let address = if wide { 39 } else { 15 };
@@ -103,6 +111,7 @@ impl ClosedTable {
             "{pid:<7} {comm:<15} {laddr:<address$} {lport:<5} {raddr:<address$} {rport:<5} {role:<6} {closer:<12} \
              {ending:<14} {life:>9} {open:>9} {sent:>9} {received:>9} {retrans:>4}"
         ));
+        row.extend(stacks.then(|| opened_at.to_owned()));
         row.join(" ")
     }
 }

@@ -1,7 +1,9 @@
 //! Where results go. A sink lays out what the tracker decided; it computes nothing.
 
 mod closed_table;
+mod doctor_table;
 mod json;
+mod kill_lines;
 mod report_table;
 mod snapshot_table;
 mod stream_table;
@@ -10,6 +12,8 @@ mod units;
 use std::io::{self, Write};
 
 use tcp_trace_core::{
+    doctor::Diagnosis,
+    kill::Entry,
     report::{LineWriter, Obituary, Report, StateChange},
     snapshot::Snapshot,
 };
@@ -36,6 +40,17 @@ pub enum Format {
     ReportJson,
     /// Nothing; a recording is being made.
     Nothing,
+}
+
+impl Format {
+    /// The same, with a column for where connections were opened.
+    #[must_use]
+    pub fn with_stacks(self, stacks: bool) -> Self {
+        match self {
+            Self::Closed(columns) => Self::Closed(Columns { stacks, ..columns }),
+            other => other,
+        }
+    }
 }
 
 /// State changes that are written together.
@@ -161,6 +176,34 @@ pub fn snapshot(out: &mut impl Write, snapshot: &Snapshot, as_json: bool) -> io:
         json::line(out, snapshot)?;
     } else {
         out.write_all(snapshot_table::render(snapshot).as_bytes())?;
+    }
+    out.flush()
+}
+
+/// Prints what the doctor found: for people, or as one JSON document.
+///
+/// # Errors
+///
+/// If it cannot be written.
+pub fn diagnosis(out: &mut impl Write, diagnosis: &Diagnosis, as_json: bool) -> io::Result<()> {
+    if as_json {
+        json::line(out, diagnosis)?;
+    } else {
+        out.write_all(doctor_table::render(diagnosis).as_bytes())?;
+    }
+    out.flush()
+}
+
+/// Prints what became of a socket: for people, or as JSON. One line, at once.
+///
+/// # Errors
+///
+/// If it cannot be written.
+pub fn killed(out: &mut impl Write, entry: &Entry, as_json: bool) -> io::Result<()> {
+    if as_json {
+        json::line(out, entry)?;
+    } else {
+        writeln!(out, "{}", kill_lines::line(entry))?;
     }
     out.flush()
 }

@@ -20,6 +20,8 @@ pub struct Columns {
     pub wide: bool,
     /// Comma-separated.
     pub csv: bool,
+    /// `OPENED AT`, of finished connections, where stacks were taken.
+    pub stacks: bool,
 }
 
 /// Rows of state changes.
@@ -128,7 +130,7 @@ impl StreamTable {
     }
 
     fn lay_out(&self, row: &Row<'_>) -> String {
-        let Columns { time, timestamp, wide, csv } = self.columns;
+        let Columns { time, timestamp, wide, csv, stacks: _ } = self.columns;
         let Row { time: time_text, timestamp: timestamp_text, cells } = row;
         let mut prefix = Vec::new();
         if time {

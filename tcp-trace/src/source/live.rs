@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     bpf::{self, Attached, Generation, ModeChoice, Progress, degraded::no_aggregation},
-    host,
+    host, stacks,
     survey::{Scope, Surveyor},
 };
 
@@ -73,15 +73,17 @@ pub(super) enum Command {
     Stop,
 }
 
-/// Attaches the programs and starts to drain.
+/// Attaches the programs, with `stacks` those that tell where connections are opened too, and starts to drain.
 ///
 /// # Errors
 ///
 /// What [`bpf::attach`] says, or that the thread could not be started.
-pub fn start(options: &bpf::Options, filter: FilterSpec) -> anyhow::Result<Live> {
+pub fn start(options: &bpf::Options, filter: FilterSpec, stacks: bool) -> anyhow::Result<Live> {
     let netns = (options.filter.netns != 0).then_some(options.filter.netns);
     let mut surveyor = Surveyor::new(netns);
     let (options, no_aggregation) = without_aggregation(*options, &filter);
+    // Before the main programs, so that no connection whose birth is seen lacks its stack.
+    let stacks = stacks.then(bpf::attach_stacks);
     // Beside the making of the programs, which takes longer: so it is read shortly before they are attached.
     let (mut attached, baseline) = thread::scope(|scope| {
         let baseline = scope.spawn(|| surveyor.baseline());
@@ -90,6 +92,7 @@ pub fn start(options: &bpf::Options, filter: FilterSpec) -> anyhow::Result<Live>
         anyhow::Ok((attached, baseline))
     })?;
     attached.degradations.extend(no_aggregation);
+    let stacks = stacks.and_then(|stacks| attached.with_stacks(stacks));
     let session = Session {
         program: env!("CARGO_PKG_VERSION").to_owned(),
         pid: host::sees_all_processes().then(std::process::id),
@@ -118,7 +121,11 @@ pub fn start(options: &bpf::Options, filter: FilterSpec) -> anyhow::Result<Live>
         let commands = commands.clone();
         lookout::spawn("tcp-trace-watch", move || watch.run(mode, &commands))?;
     }
-    let lookout = Lookout::start(surveyor, commands)?;
+    let stacks = stacks.map(|stacks| {
+        let commands = commands.clone();
+        stacks::start(stacks, move |batch| commands.blocking_send(Command::Deliver(batch)).is_ok())
+    });
+    let lookout = Lookout::start(surveyor, commands, stacks.transpose()?)?;
     let thread = thread::Builder::new()
         .name("tcp-trace-drain".into())
         .spawn(move || drain_thread(attached, batch_sender, command_receiver))

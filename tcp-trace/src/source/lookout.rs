@@ -9,7 +9,10 @@ use tcp_trace_core::process::ProcessId;
 use tokio::sync::mpsc;
 
 use super::{Batch, live::Command};
-use crate::survey::{Containers, Outlet, Scope, Surveyor};
+use crate::{
+    stacks,
+    survey::{Containers, Outlet, Scope, Surveyor},
+};
 
 /// Orders that wait for the surveyor; an order that finds no room is covered by those that wait.
 const ORDERS: usize = 4;
@@ -58,10 +61,14 @@ impl Orders {
 
 impl Lookout {
     /// Starts the threads; they end with `self`.
-    pub(super) fn start(surveyor: Surveyor, commands: mpsc::Sender<Command>) -> anyhow::Result<Self> {
+    pub(super) fn start(
+        surveyor: Surveyor,
+        commands: mpsc::Sender<Command>,
+        stacks: Option<stacks::Handle>,
+    ) -> anyhow::Result<Self> {
         let (orders, receiver) = mpsc::channel(ORDERS);
         let sender = commands.clone();
-        spawn("tcp-trace-survey", move || survey(surveyor, receiver, &sender))?;
+        spawn("tcp-trace-survey", move || survey(surveyor, receiver, &sender, stacks))?;
         let (processes, receiver) = mpsc::channel(LISTS);
         let sender = commands.clone();
         spawn("tcp-trace-look", move || look(receiver, &sender))?;
@@ -108,7 +115,12 @@ impl Outlet for Drain<'_> {
 }
 
 /// Until there is an end, or nobody is left to listen.
-fn survey(mut surveyor: Surveyor, mut orders: mpsc::Receiver<Order>, commands: &mpsc::Sender<Command>) {
+fn survey(
+    mut surveyor: Surveyor,
+    mut orders: mpsc::Receiver<Order>,
+    commands: &mpsc::Sender<Command>,
+    mut stacks: Option<stacks::Handle>,
+) {
     let drain = Drain(commands);
     let mut waiting = Orders::default();
     loop {
@@ -135,6 +147,10 @@ fn survey(mut surveyor: Surveyor, mut orders: mpsc::Receiver<Order>, commands: &
             end.is_some() || waiting.last.is_some_and(|wanted| wanted < Scope::All && wanted <= scope)
         });
         let Some(last) = last else { return };
+        if last && let Some(stacks) = stacks.take() {
+            // The last stacks stand before the end, too.
+            stacks.finish();
+        }
         let followed = if last { Command::Stop } else { Command::ReadCounters };
         if commands.blocking_send(followed).is_err() || last {
             return;
@@ -149,5 +165,20 @@ fn look(mut lists: mpsc::Receiver<Vec<ProcessId>>, commands: &mpsc::Sender<Comma
         if !facts.is_empty() && commands.blocking_send(Command::Deliver(facts)).is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_run_does_not_take_its_first_survey_away() {
+        let mut orders = Orders::default();
+        orders.add(Order { scope: Scope::All, last: false });
+        orders.add(Order { scope: Scope::Report, last: true });
+        assert_eq!(orders, Orders { scope: Some(Scope::All), last: Some(Scope::Report) });
+        orders.add(Order { scope: Scope::Requests, last: false });
+        assert_eq!(orders.scope, Some(Scope::All), "the greatest covers the others");
     }
 }

@@ -52,6 +52,28 @@ pub fn facts(pid: u32, containers: &mut Containers) -> Option<ProcessFacts> {
     (start(&folder)? == start_ns).then_some(facts)
 }
 
+/// What identifies the process with this pid for good; `None` if there is none, or it has ended.
+#[must_use]
+pub fn id(pid: u32) -> Option<ProcessId> {
+    let folder = Folder::of_process(pid).ok()?;
+    let start_ns = start(&folder)?;
+    let (_, threads_group) = parse_status(&folder.text(c"status", SMALL).ok()?)?;
+    (threads_group == pid).then(|| ProcessId::new(pid, Some(start_ns)))
+}
+
+/// The name of the process with this pid.
+#[must_use]
+pub fn comm(pid: u32) -> Option<String> {
+    let bytes = Folder::of_process(pid).ok()?.read(c"comm", SMALL).ok()?;
+    Some(String::from_utf8_lossy(&without_newline(bytes)).into_owned())
+}
+
+/// When the process with this pid started, as [`ProcessId::start_ns`] has it; `None` if there is none that runs.
+#[must_use]
+pub fn started(pid: u32) -> Option<u64> {
+    ProcessId::new(pid, Some(start(&Folder::of_process(pid).ok()?)?)).start_ns
+}
+
 /// When it started, of a process that is not a zombie: one that has ended has no descriptors any more, and most of
 /// the rest cannot be read.
 fn start(folder: &Folder) -> Option<u64> {

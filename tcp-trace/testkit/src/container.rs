@@ -125,6 +125,19 @@ impl Container {
     }
 }
 
+/// Runs a program to its end as the only process of a container that has no network, with these flags of `podman run`.
+///
+/// # Errors
+/// `NotFound` without podman; what podman says.
+pub fn run_once(name: &str, flags: &[&str], program: &Path, arguments: &[&str]) -> io::Result<Output> {
+    let leftovers = Leftovers::new(&format!("{name}-{}", std::process::id()));
+    let image = leftovers.image();
+    import(&image)?;
+    let mut command = run(&leftovers.name, Network::None, "")?;
+    command.args(flags).arg(format!("--volume={}:/program:ro", program.display()));
+    command.arg(&image).arg("/program").args(arguments).stdin(Stdio::null()).output()
+}
+
 /// `podman run`, without image and arguments.
 fn run(name: &str, network: Network, role: &str) -> io::Result<Command> {
     let mut command = podman();

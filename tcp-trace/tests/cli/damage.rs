@@ -164,14 +164,14 @@ fn a_record_of_an_unknown_kind_ends_the_run_after_what_came_before() {
     let mut tape = Tape::new(session());
     let mut socket = Socket::new(1, CLOSE, "10.0.0.1:40000", "10.0.0.2:80");
     tape.enter(&mut socket, SYN_SENT, Some(CURL));
-    tape.push(12, b"from the future");
+    tape.push(99, b"from the future");
     tape.enter(&mut socket, ESTABLISHED, None);
     let bytes = tape.end();
     let (header_end, _) = format::parse(&bytes);
     let recording = Recording::new("future", &bytes);
     let run = replay(&recording, "stream");
     assert_error(&run, header_end, "corrupt");
-    assert!(run.stderr.contains("record of unknown kind 12, 15 bytes long"), "{run:#?}");
+    assert!(run.stderr.contains("record of unknown kind 99, 15 bytes long"), "{run:#?}");
     assert_eq!(run.stdout.lines().count(), 2, "{run:#?}");
     let report = replay(&recording, "report --json");
     assert_eq!(Schema::of_reports().documents(&report.stdout)[0]["loss"]["delivered"], 1);

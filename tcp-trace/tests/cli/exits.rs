@@ -201,3 +201,14 @@ impl Drop for Folder {
         let _ = fs::remove_dir_all(&self.0);
     }
 }
+
+#[test]
+fn stacks_that_nobody_would_see_are_a_mistake() {
+    for (command, hint) in
+        [("stream --stacks", "add --closed"), ("report --stacks --mode count", "--mode count")]
+    {
+        let run = run(command);
+        assert_eq!(run.code, Some(2), "{run:#?}");
+        assert!(run.stderr.contains(hint), "{run:#?}");
+    }
+}

@@ -32,6 +32,16 @@ impl Schema {
         Self::load("closed.schema.json")
     }
 
+    /// The document of `doctor --json`.
+    pub(crate) fn of_diagnoses() -> Self {
+        Self::load("doctor.schema.json")
+    }
+
+    /// One line of `kill --json`.
+    pub(crate) fn of_kills() -> Self {
+        Self::load("kill.schema.json")
+    }
+
     fn load(name: &str) -> Self {
         let mut schemas = Schemas::new();
         let mut compiler = Compiler::new();
@@ -71,7 +81,14 @@ pub(crate) fn read(name: &str) -> Value {
 /// A schema that lets anything through would make every test of output worthless.
 #[test]
 fn every_object_is_closed_every_key_required_and_every_field_described() {
-    for name in ["event.schema.json", "closed.schema.json", "report.schema.json", "snapshot.schema.json"] {
+    for name in [
+        "event.schema.json",
+        "closed.schema.json",
+        "report.schema.json",
+        "snapshot.schema.json",
+        "doctor.schema.json",
+        "kill.schema.json",
+    ] {
         let schema = read(name);
         assert_eq!(schema["$id"], name, "a name, not the address of some host");
         strict(&schema, name);

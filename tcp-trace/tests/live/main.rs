@@ -8,17 +8,20 @@ mod close_wait;
 mod connects;
 mod containers;
 mod counts;
+mod doctor;
 mod existing;
 mod filters;
 mod floods;
 mod ground_truth;
 mod half_open;
 mod hosts;
+mod kill;
 mod obituaries;
 mod recordings;
 mod requirements;
 mod results;
 mod snapshot;
+mod stacks;
 mod states;
 mod stream;
 mod survey;
@@ -46,7 +49,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Durations are measured: tests at the same time would disturb each other.
     arguments.test_threads.get_or_insert(1);
-    let groups: [(&str, &[(&str, Test)]); 19] = [
+    let groups: [(&str, &[(&str, Test)]); 22] = [
         ("counts", counts::TESTS),
         ("aggregate", aggregate::TESTS),
         ("close_wait", close_wait::TESTS),
@@ -66,6 +69,9 @@ fn main() -> ExitCode {
         ("survey", survey::TESTS),
         ("snapshot", snapshot::TESTS),
         ("zoo", zoo::TESTS),
+        ("doctor", doctor::TESTS),
+        ("kill", kill::TESTS),
+        ("stacks", stacks::TESTS),
     ];
     let trials = groups.iter().flat_map(|(group, tests)| {
         tests.iter().map(move |(name, test)| trial(format!("{group}::{name}"), *test))

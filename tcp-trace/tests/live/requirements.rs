@@ -6,7 +6,7 @@
 //! found by a probe; otherwise the test runs, and fails if the feature is not there after all. What is
 //! skipped on each kernel of the matrix is an error of `cargo xtask vm`.
 
-use std::{fmt, panic::resume_unwind};
+use std::{fmt, panic::resume_unwind, process::Command};
 
 use aya::{programs::ProgramType, sys::is_program_supported};
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with};
@@ -34,6 +34,12 @@ pub(crate) enum Feature {
     ContainerRuntime,
     /// nginx, and wrk to ask it.
     WebServer,
+    /// gcc.
+    CCompiler,
+    /// rustc.
+    RustCompiler,
+    /// CPython.
+    Python,
 }
 
 /// Major and minor version of a kernel.
@@ -57,7 +63,7 @@ struct Facts {
 }
 
 impl Feature {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 10] = [
         Self::TpBtfCookie,
         Self::Fentry,
         Self::Mptcp,
@@ -65,10 +71,14 @@ impl Feature {
         Self::SkDataReady,
         Self::ContainerRuntime,
         Self::WebServer,
+        Self::CCompiler,
+        Self::RustCompiler,
+        Self::Python,
     ];
 
     fn facts(self) -> Facts {
         let kernel = |name, major, minor, excuse| Facts { name, since: Some(Version(major, minor)), excuse };
+        let machine = |name, excuse| Facts { name, since: None, excuse };
         match self {
             Self::TpBtfCookie => kernel("socket cookies in tp_btf", 5, 12, || None),
             Self::Fentry => kernel("fentry", 5, 5, fentry_is_refused),
@@ -79,6 +89,11 @@ impl Feature {
                 Facts { name: "a container runtime", since: None, excuse: no_container_runtime }
             }
             Self::WebServer => Facts { name: "a web server", since: None, excuse: no_web_server },
+            Self::CCompiler => machine("a C compiler", || no_program("gcc", "gcc is not installed")),
+            Self::RustCompiler => {
+                machine("a Rust compiler", || no_program("rustc", "rustc is not installed"))
+            }
+            Self::Python => machine("CPython", || no_program("python3", "python3 is not installed")),
         }
     }
 
@@ -145,6 +160,12 @@ fn no_web_server() -> Option<&'static str> {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let is_there = |name: &str| std::env::split_paths(&folders).any(|folder| folder.join(name).is_file());
     (!is_there("nginx") || !is_there("wrk")).then_some("nginx and wrk are not installed")
+}
+
+fn no_program(name: &str, why: &'static str) -> Option<&'static str> {
+    let quiet = std::process::Stdio::null;
+    let ran = Command::new(name).arg("--version").stdout(quiet()).stderr(quiet()).status();
+    (!ran.is_ok_and(|status| status.success())).then_some(why)
 }
 
 /// Each feature is here, or missing for a reason that can be told.

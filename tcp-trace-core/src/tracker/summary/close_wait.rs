@@ -7,7 +7,10 @@ use rustc_hash::FxHashMap;
 use super::identity;
 use crate::{
     process::{OwnerSource, ProcessId},
-    report::{CloseWait, CloseWaitKinds, CloseWaitProcess, OwnerState, PeerCount, Socket, SocketHolder},
+    report::{
+        CloseWait, CloseWaitKinds, CloseWaitProcess, OpenedAt, OwnerState, PeerCount, Socket, SocketHolder,
+        StackCount,
+    },
     state::TcpState,
     survey::{Age, CloseWaitKind},
     tracker::{
@@ -55,6 +58,7 @@ fn leak(tracker: &Tracker, mut sockets: Vec<(Key, &Connection)>) -> CloseWaitPro
     let max = tracker.settings.max_sockets;
     let peers = sockets.iter().map(|(_, c)| (c.peer.address, None));
     let listeners = sockets.iter().filter_map(|(_, c)| c.listener).map(|l| (l.address, Some(l.port)));
+    let stacks = stacks(tracker, &sockets);
     let oldest = sockets.first().and_then(|(_, connection)| age(connection));
     CloseWaitProcess {
         process: owner.map(|owner| identity(tracker, owner.process, owner.comm)),
@@ -64,8 +68,36 @@ fn leak(tracker: &Tracker, mut sockets: Vec<(Key, &Connection)>) -> CloseWaitPro
         kinds: kinds(tracker, &sockets),
         peers: most_frequent(peers, max),
         listeners: most_frequent(listeners, max),
-        sockets: sockets.iter().take(max).map(|(_, c)| socket(tracker, c, age(c))).collect(),
+        sockets: sockets
+            .iter()
+            .take(max)
+            .map(|(_, c)| Socket {
+                stack: place(stacks.as_deref(), tracker.stacks.of(c.cookie).as_ref()),
+                ..socket(tracker, c, age(c))
+            })
+            .collect(),
+        stacks,
     }
+}
+
+/// Where they were opened, most frequent first; those of which that is not known come last.
+fn stacks(tracker: &Tracker, sockets: &[(Key, &Connection)]) -> Option<Vec<StackCount>> {
+    tracker.session.takes_stacks().then(|| {
+        let mut counts: FxHashMap<Option<OpenedAt>, (usize, u64)> = FxHashMap::default();
+        for (index, (_, connection)) in sockets.iter().enumerate() {
+            counts.entry(tracker.stacks.of(connection.cookie)).or_insert((index, 0)).1 += 1;
+        }
+        let mut counts: Vec<_> = counts.into_iter().collect();
+        counts.sort_by_key(|(opened_at, (first, count))| (opened_at.is_none(), Reverse(*count), *first));
+        counts.into_iter().map(|(opened_at, (_, count))| StackCount { count, opened_at }).collect()
+    })
+}
+
+/// Which of the stacks it is.
+fn place(stacks: Option<&[StackCount]>, opened_at: Option<&OpenedAt>) -> Option<u64> {
+    opened_at?;
+    let place = stacks?.iter().position(|stack| stack.opened_at.as_ref() == opened_at);
+    place.map(|place| place as u64)
 }
 
 fn kinds(tracker: &Tracker, sockets: &[(Key, &Connection)]) -> Option<CloseWaitKinds> {
@@ -106,6 +138,7 @@ fn socket(tracker: &Tracker, connection: &Connection, age: Option<Age>) -> Socke
         kind: sample.and_then(|sample| sample.kind),
         owner_state: sample.and_then(|sample| owner_state(tracker, sample)),
         owner_source: connection.owner().map_or(OwnerSource::Unknown, |owner| owner.source),
+        stack: None,
     }
 }
 

@@ -76,7 +76,23 @@ fn degradations(tracker: &Tracker) -> Vec<Degradation> {
     let problem =
         |text: &String| Degradation { feature: "survey".to_owned(), reason: text.clone(), remedy: None };
     let problems = tracker.samples.problems.iter().map(problem);
-    tracker.session.degradations.iter().cloned().chain(problems).collect()
+    tracker.session.degradations.iter().cloned().chain(problems).chain(missing_stacks(tracker)).collect()
+}
+
+/// What stacks there was no room for.
+fn missing_stacks(tracker: &Tracker) -> Option<Degradation> {
+    let (lost, omitted) = tracker.stacks.missing()?;
+    let most = super::stacks::STACKS;
+    let reason = match (lost, omitted) {
+        (0, 0) => return None,
+        (_, 0) => format!(
+            "{lost} stacks found no room in the kernel's buffer: where those connections were opened is not known"
+        ),
+        _ => format!(
+            "{lost} stacks found no room in the kernel's buffer, and {omitted} were none of the {most} that are told apart: where those connections were opened is not known"
+        ),
+    };
+    Some(Degradation { feature: "stacks".to_owned(), reason, remedy: None })
 }
 
 fn states(tracker: &Tracker) -> BTreeMap<TcpState, StateSummary> {

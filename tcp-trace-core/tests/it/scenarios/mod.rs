@@ -13,6 +13,7 @@ mod loss;
 mod obituaries;
 mod owners;
 mod requests;
+mod stacks;
 mod surveys;
 mod time_wait;
 mod tracepoint;

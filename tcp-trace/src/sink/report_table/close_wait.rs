@@ -2,7 +2,7 @@
 
 use tcp_trace_core::{
     process::{OwnerSource, printable},
-    report::{CloseWaitKinds, CloseWaitProcess, OwnerState, PeerCount, Report, Socket},
+    report::{CloseWaitKinds, CloseWaitProcess, OwnerState, PeerCount, Report, Socket, StackCount},
     survey::CloseWaitKind,
 };
 
@@ -13,6 +13,9 @@ use crate::sink::units::{count, duration, wrapped};
 const LEAKS: usize = 5;
 /// Sockets shown per leaking process.
 const SOCKETS: usize = 5;
+/// Places shown where a leaking process has opened its sockets, and functions of each.
+const STACKS: usize = 3;
+const FUNCTIONS: usize = 5;
 /// Addresses shown of a leaking process: in its row, and in its details.
 const ADDRESSES: (usize, usize) = (1, 5);
 
@@ -95,8 +98,37 @@ fn oldest_sockets(row: &CloseWaitProcess) -> String {
     if let Some(kinds) = &row.kinds {
         title += &wrapped(&self::kinds(kinds), "    ", WIDTH);
     }
+    if let Some(stacks) = &row.stacks {
+        title += &self::stacks(stacks, row.count);
+    }
     let columns = [("  LOCAL ← PEER", L), ("AGE", R), ("FD", L), ("KIND", L), ("", L)];
     section(title.trim_end(), columns, rows) + &more(omitted, "    ", "")
+}
+
+/// `all accepted at handle_upload server.c:88 ← worker_main server.c:120`, and what is to be known of that.
+fn stacks(stacks: &[StackCount], sockets: u64) -> String {
+    let mut text = String::new();
+    for StackCount { count: number, opened_at } in stacks.iter().take(STACKS) {
+        let number = if *number == sockets { "all".to_owned() } else { count(*number) };
+        let Some(opened_at) = opened_at else {
+            text += &wrapped(&format!("{number}: where they were opened is not known"), "    ", WIDTH);
+            continue;
+        };
+        let trace = &opened_at.trace;
+        let mut line = match trace.frames.is_empty() {
+            true => format!("{number} {} a place that is not known", opened_at.kind.phrase()),
+            false => format!("{number} {}", opened_at.text(FUNCTIONS)),
+        };
+        if let Some(interpreter) = &trace.interpreter {
+            line += &format!(" (functions of {interpreter}, not of what it runs)");
+        }
+        text += &wrapped(&printable(&line), "    ", WIDTH);
+        if let Some(reason) = &trace.cut_off {
+            text += &wrapped(&format!("stack cut off: {}", printable(reason)), "      ", WIDTH);
+        }
+    }
+    let omitted = stacks.len().saturating_sub(STACKS) as u64;
+    text + &more(omitted, "    ", " stacks")
 }
 
 /// `, /usr/bin/server, user www, in web (docker 0123456789ab), 40 of 1,024 descriptors`.

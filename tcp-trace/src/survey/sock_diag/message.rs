@@ -17,6 +17,7 @@ mod netlink {
     pub(super) const DONE: u16 = 3;
     pub(super) const OVERRUN: u16 = 4;
     pub(super) const F_REQUEST: u16 = 0x1;
+    pub(super) const F_ACK: u16 = 0x4;
     /// `NLM_F_ROOT | NLM_F_MATCH`
     pub(super) const F_DUMP: u16 = 0x300;
     pub(super) const F_DUMP_INTR: u16 = 0x10;
@@ -31,6 +32,8 @@ mod diag {
     /// `TCPDIAG_GETSOCK`: the older question.
     pub(super) const GETSOCK: u16 = 18;
     pub(super) const SOCK_DIAG_BY_FAMILY: u16 = 20;
+    /// First kernel: 4.5, where it was built with `CONFIG_INET_DIAG_DESTROY`.
+    pub(super) const SOCK_DESTROY: u16 = 21;
     pub(super) const INFO: u16 = 2;
     pub(super) const MEMORY: u16 = 7;
     pub(super) const SHUTDOWN: u16 = 8;
@@ -83,6 +86,26 @@ pub(super) struct RequestOfFamily {
     id: SocketId,
 }
 
+/// One socket, as the kernel wants to be told of it: its addresses, and the cookie by which it is checked that the socket
+/// found by these is the one that is meant (`sock_diag_check_cookie`, `net/core/sock_diag.c`).
+#[derive(Clone, Copy, Debug)]
+pub struct Handle {
+    family: u8,
+    id: SocketId,
+}
+
+impl Header {
+    fn new(kind: u16, size: usize, flags: u16, sequence: u32) -> Self {
+        Self {
+            length: u32::try_from(size).unwrap_or(u32::MAX).into(),
+            kind: kind.into(),
+            flags: (netlink::F_REQUEST | flags).into(),
+            sequence: sequence.into(),
+            port: ne::U32::ZERO,
+        }
+    }
+}
+
 /// `struct nlmsghdr` and `struct inet_diag_req`: the sockets of all families.
 #[derive(Clone, Copy, Debug, IntoBytes, Immutable)]
 #[repr(C)]
@@ -120,13 +143,7 @@ impl Request {
     /// The sockets of one family, or of all of them: a question from before there was another one, which the kernel
     /// answers in one walk over its hash table (`inet_diag_dump_compat`, `net/ipv4/inet_diag.c`).
     pub(super) fn new(family: Option<u16>, sequence: u32, states: u32, asked: Asked) -> Self {
-        let header = |kind: u16, size: usize| Header {
-            length: u32::try_from(size).unwrap_or(u32::MAX).into(),
-            kind: kind.into(),
-            flags: (netlink::F_REQUEST | netlink::F_DUMP).into(),
-            sequence: sequence.into(),
-            port: ne::U32::ZERO,
-        };
+        let header = |kind: u16, size: usize| Header::new(kind, size, netlink::F_DUMP, sequence);
         let (extensions, id) = (asked.extensions(), SocketId::default());
         match family {
             Some(family) => Self::OfFamily(RequestOfFamily {
@@ -150,12 +167,39 @@ impl Request {
         }
     }
 
+    /// Asks for a socket to be destroyed, and for an answer to that.
+    pub(super) fn destroy(handle: &Handle, sequence: u32) -> Self {
+        let Handle { family, id } = *handle;
+        let size = size_of::<RequestOfFamily>();
+        Self::OfFamily(RequestOfFamily {
+            header: Header::new(diag::SOCK_DESTROY, size, netlink::F_ACK, sequence),
+            family,
+            protocol: diag::IPPROTO_TCP,
+            extensions: 0,
+            padding: 0,
+            states: u32::MAX.into(),
+            id,
+        })
+    }
+
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
             Self::OfFamily(request) => request.as_bytes(),
             Self::OfAll(request) => request.as_bytes(),
         }
     }
+}
+
+/// Reads the answer to [`Request::destroy`]; `None` if the datagram has none to this question.
+pub(super) fn acknowledged(datagram: &[u8], sequence: u32) -> Option<io::Result<()>> {
+    let mut rest = datagram;
+    while let Some((header, content, after)) = message(rest) {
+        if header.sequence == sequence && header.kind.get() == netlink::ERROR {
+            return Some(error_of(content).map_or(Ok(()), Err));
+        }
+        rest = after;
+    }
+    None
 }
 
 /// `struct inet_diag_msg`
@@ -244,6 +288,19 @@ impl Reader {
     ///
     /// The kernel's own, or `InvalidData` for bytes that are no answer.
     pub fn read(&mut self, datagram: &[u8], rows: &mut Vec<SocketRow>) -> io::Result<bool> {
+        self.read_each(datagram, |row, _| rows.push(row))
+    }
+
+    /// The same, with what the kernel wants to be told of each socket.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::read`].
+    pub fn read_each(
+        &mut self,
+        datagram: &[u8],
+        mut each: impl FnMut(SocketRow, Handle),
+    ) -> io::Result<bool> {
         let mut rest = datagram;
         while !rest.is_empty() {
             let (header, message, after) = message(rest).ok_or_else(malformed)?;
@@ -264,7 +321,7 @@ impl Reader {
                 netlink::ERROR => return Err(error_of(message).unwrap_or_else(malformed)),
                 netlink::OVERRUN => return Err(io::Error::other("the kernel lost a part of its answer")),
                 diag::SOCK_DIAG_BY_FAMILY | diag::GETSOCK => match self.row(message) {
-                    Some(row) => rows.push(row),
+                    Some((row, handle)) => each(row, handle),
                     None => self.complete = false,
                 },
                 _ => return Err(malformed()),
@@ -274,14 +331,14 @@ impl Reader {
     }
 
     /// A socket; `None` for bytes that are none.
-    fn row(&mut self, message: &[u8]) -> Option<SocketRow> {
+    fn row(&mut self, message: &[u8]) -> Option<(SocketRow, Handle)> {
         let (socket, attributes) = Socket::ref_from_prefix(message).ok()?;
         let [low, high] = socket.id.cookie.map(|half| u64::from(half.get()));
         let found = Attributes::read(attributes);
         let cookie = NonZeroU64::new(low | high << 32)?;
         let listens = socket.state == TcpState::Listen.number();
         self.drops.extend(found.drops.filter(|_| listens).map(|drops| ListenerFacts { cookie, drops }));
-        Some(SocketRow {
+        let row = SocketRow {
             netns: self.netns,
             cookie,
             state: state(socket, &found),
@@ -298,7 +355,8 @@ impl Reader {
             expires_ms: socket.expires_ms.get(),
             // A listener's is empty but for its queues (`tcp_get_info`, `net/ipv4/tcp.c`), which the row has anyway.
             info: found.info.filter(|_| !listens),
-        })
+        };
+        Some((row, Handle { family: socket.family, id: socket.id }))
     }
 }
 

@@ -4,6 +4,7 @@
 //! `net/ipv4/inet_diag.c`), so a socket that moves or dies meanwhile can be listed twice or not at all, and whoever
 //! merges rows does so by cookie. What was there all the time is listed.
 
+mod destroy;
 pub mod message;
 
 use std::{io, os::fd::OwnedFd};
@@ -14,7 +15,8 @@ use tcp_trace_core::{
     survey::{ListenerFacts, SocketRow},
 };
 
-use message::{Asked, Reader, Request};
+pub use destroy::{destroy, try_to_destroy};
+use message::{Asked, Handle, Reader, Request};
 
 /// Rows that one dump may add: above that it ends, and is not complete. Eight times what the tracker follows.
 const MAX_ROWS: usize = 8 << 20;
@@ -93,7 +95,8 @@ pub struct Dump {
 ///
 /// If the kernel cannot be asked, or refuses; `rows` may have grown nevertheless. No privilege is needed.
 pub fn dump(request: &Dump, rows: &mut Vec<SocketRow>) -> io::Result<bool> {
-    for_each(request, |some| rows.append(some))
+    let mut take = Batches { rows: Vec::new(), take: |some: &mut Vec<SocketRow>| rows.append(some) };
+    list(request, &mut take)
 }
 
 /// Hands over the sockets of the calling thread's network namespace, some at a time, for `take` to take out of the list;
@@ -102,10 +105,54 @@ pub fn dump(request: &Dump, rows: &mut Vec<SocketRow>) -> io::Result<bool> {
 /// # Errors
 ///
 /// If the kernel cannot be asked, or refuses; there may have been some nevertheless. No privilege is needed.
-pub fn for_each(request: &Dump, mut take: impl FnMut(&mut Vec<SocketRow>)) -> io::Result<bool> {
+pub fn for_each(request: &Dump, take: impl FnMut(&mut Vec<SocketRow>)) -> io::Result<bool> {
+    list(request, &mut Batches { rows: Vec::new(), take })
+}
+
+/// The same one by one, with what the kernel wants to be told of each socket.
+///
+/// # Errors
+///
+/// As [`for_each`].
+pub fn dump_each(request: &Dump, each: impl FnMut(SocketRow, Handle)) -> io::Result<bool> {
+    list(request, &mut OneByOne(each))
+}
+
+/// Whoever takes what is listed.
+trait Taker {
+    /// A socket.
+    fn socket(&mut self, row: SocketRow, handle: Handle);
+    /// Those of a datagram were handed over.
+    fn pause(&mut self) {}
+}
+
+struct Batches<F> {
+    rows: Vec<SocketRow>,
+    take: F,
+}
+
+impl<F: FnMut(&mut Vec<SocketRow>)> Taker for Batches<F> {
+    fn socket(&mut self, row: SocketRow, _: Handle) {
+        self.rows.push(row);
+    }
+
+    fn pause(&mut self) {
+        (self.take)(&mut self.rows);
+        self.rows.clear();
+    }
+}
+
+struct OneByOne<F>(F);
+
+impl<F: FnMut(SocketRow, Handle)> Taker for OneByOne<F> {
+    fn socket(&mut self, row: SocketRow, handle: Handle) {
+        (self.0)(row, handle);
+    }
+}
+
+fn list(request: &Dump, taker: &mut dyn Taker) -> io::Result<bool> {
     let asked = if request.info { Asked::Info } else { Asked::Sockets };
-    let mut listing = Listing::new(request, asked, &mut take)?;
-    listing.all("TCP sockets")
+    Listing::new(request, asked, taker)?.all("TCP sockets")
 }
 
 /// What each listener of the calling thread's network namespace has turned away since it was made.
@@ -115,8 +162,8 @@ pub fn for_each(request: &Dump, mut take: impl FnMut(&mut Vec<SocketRow>)) -> io
 /// As [`dump`].
 pub fn drops() -> io::Result<Vec<ListenerFacts>> {
     let request = Dump { states: States::of(&[TcpState::Listen]), info: false, netns: 0 };
-    let mut take = |rows: &mut Vec<SocketRow>| rows.clear();
-    let mut listing = Listing::new(&request, Asked::Drops, &mut take)?;
+    let mut nobody = OneByOne(|_, _| {});
+    let mut listing = Listing::new(&request, Asked::Drops, &mut nobody)?;
     listing.all("TCP listeners")?;
     Ok(listing.drops)
 }
@@ -133,18 +180,14 @@ struct Listing<'a> {
     count: usize,
     /// What listeners have turned away, where that was asked for.
     drops: Vec<ListenerFacts>,
-    take: &'a mut dyn FnMut(&mut Vec<SocketRow>),
+    taker: &'a mut dyn Taker,
 }
 
 impl<'a> Listing<'a> {
-    fn new(
-        request: &'a Dump,
-        asked: Asked,
-        take: &'a mut dyn FnMut(&mut Vec<SocketRow>),
-    ) -> io::Result<Self> {
+    fn new(request: &'a Dump, asked: Asked, taker: &'a mut dyn Taker) -> io::Result<Self> {
         let socket = open().map_err(|error| about(&error, "opening a NETLINK_SOCK_DIAG socket"))?;
         let buffer = vec![0; DATAGRAM];
-        Ok(Self { socket, request, asked, sequence: 0, buffer, count: 0, drops: Vec::new(), take })
+        Ok(Self { socket, request, asked, sequence: 0, buffer, count: 0, drops: Vec::new(), taker })
     }
 
     /// The sockets of every family. `what` they are is for people.
@@ -168,17 +211,18 @@ impl<'a> Listing<'a> {
         self.sequence += 1;
         let family = family.map(AddressFamily::as_raw);
         let question = Request::new(family, self.sequence, states.asked(), self.asked);
-        let kernel = netlink::SocketAddrNetlink::new(0, 0);
-        rustix::net::sendto(&self.socket, question.bytes(), SendFlags::empty(), &kernel)?;
+        send(&self.socket, &question)?;
         let mut reader = Reader::new(self.sequence, netns);
-        let mut rows = Vec::new();
         while self.count < MAX_ROWS {
-            let done = reader.read(receive(&self.socket, &mut self.buffer)?, &mut rows)?;
-            // The kernel cannot tell requests from full sockets in SYN_RECV when it is asked, and answers with both.
-            rows.retain(|row| states.contains(row.state));
-            self.count += rows.len();
-            (self.take)(&mut rows);
-            rows.clear();
+            let Self { count, taker, buffer, socket, .. } = self;
+            let done = reader.read_each(receive(socket, buffer)?, |row, handle| {
+                // The kernel cannot tell requests from full sockets in SYN_RECV when it is asked, and answers with both.
+                if states.contains(row.state) {
+                    *count += 1;
+                    taker.socket(row, handle);
+                }
+            })?;
+            taker.pause();
             if done {
                 let complete = reader.is_complete();
                 self.drops.extend(reader.into_drops());
@@ -187,6 +231,12 @@ impl<'a> Listing<'a> {
         }
         Ok(false)
     }
+}
+
+fn send(socket: &OwnedFd, question: &Request) -> io::Result<()> {
+    let kernel = netlink::SocketAddrNetlink::new(0, 0);
+    rustix::net::sendto(socket, question.bytes(), SendFlags::empty(), &kernel)?;
+    Ok(())
 }
 
 fn open() -> io::Result<OwnedFd> {
@@ -225,7 +275,27 @@ mod tests {
         assert_eq!(States::of(&[TcpState::SynReceived]).asked(), syn_recv);
         assert_eq!(States::ALL.asked(), 0x2ffe);
         assert_eq!(States::of(&[TcpState::Listen, TcpState::Established]).numbers(), [1, 10]);
+        assert_eq!(States(0x402).without(States::of(&[TcpState::Listen])).numbers(), [1]);
         assert!(!States::of(&[TcpState::Unknown(200)]).contains(TcpState::Unknown(200)), "no such bit");
+    }
+
+    #[test]
+    fn one_question_for_all_families_has_the_answers_of_one_for_each() {
+        let listeners = ["127.0.0.1:0", "[::1]:0"].map(|at| std::net::TcpListener::bind(at).unwrap());
+        let ports = listeners.each_ref().map(|listener| listener.local_addr().unwrap().port());
+        let listed = |families: &[Option<AddressFamily>]| {
+            let request = Dump { states: States::of(&[TcpState::Listen]), info: true, netns: 7 };
+            let mut found = Vec::new();
+            let mut taker = OneByOne(|row, _| found.push(row));
+            let mut listing = Listing::new(&request, Asked::Info, &mut taker).unwrap();
+            assert!(families.iter().all(|family| listing.of(*family).unwrap()));
+            found.retain(|row| ports.contains(&row.local.port));
+            found.sort_by_key(|row| row.cookie);
+            found
+        };
+        let each = listed(&[Some(AddressFamily::INET), Some(AddressFamily::INET6)]);
+        assert_eq!(each.len(), 2, "{each:?}");
+        assert_eq!(listed(&[None]), each);
     }
 
     #[test]
