@@ -103,39 +103,50 @@ enum Kind {
     NeverAccepted,
 }
 
-fn most(kinds: CloseWaitKinds) -> Option<Kind> {
+/// With how many are of it.
+fn most(kinds: CloseWaitKinds) -> Option<(Kind, u64)> {
     let CloseWaitKinds { forgot_close, never_looked, unread_data, never_accepted } = kinds;
     let all = [
-        (forgot_close, Kind::ForgotClose),
-        (unread_data, Kind::UnreadData),
-        (never_accepted, Kind::NeverAccepted),
-        (never_looked, Kind::NeverLooked),
+        (Kind::ForgotClose, forgot_close),
+        (Kind::UnreadData, unread_data),
+        (Kind::NeverAccepted, never_accepted),
+        (Kind::NeverLooked, never_looked),
     ];
-    let sum: u64 = all.iter().map(|(count, _)| count).sum();
-    all.into_iter().find(|(count, _)| *count > 0 && *count >= sum.div_ceil(2)).map(|(_, kind)| kind)
+    let sum: u64 = all.iter().map(|(_, count)| count).sum();
+    all.into_iter().find(|(_, count)| *count > 0 && *count >= sum.div_ceil(2))
 }
 
 fn sentences(row: &CloseWaitProcess) -> (String, String) {
     let who = who(row.process.as_ref());
     let pid = row.process.as_ref().map(|process| format!(" -p {}", process.pid)).unwrap_or_default();
     let list = format!("`tcp-trace snapshot --state close_wait --sockets{pid}` lists them");
-    let (did, todo) = match row.kinds.and_then(most) {
+    let most = row.kinds.and_then(most);
+    let them = match most {
+        Some((_, count)) if count < row.count => format!("{count} of them"),
+        _ if row.count == 1 => "it".to_owned(),
+        _ => "them".to_owned(),
+    };
+    let (did, todo) = match most.map(|(kind, _)| kind) {
         Some(Kind::ForgotClose) => (
-            "has read to the end without calling close()",
+            format!("has read {them} to the end without calling close()"),
             "call close() wherever read() returns 0, error paths included",
         ),
         Some(Kind::NeverLooked) => (
-            "has not read since",
+            format!("has not read from {them} since"),
             "keep idle connections (pools!) under watch, and close those that become readable with 0 bytes",
         ),
-        Some(Kind::UnreadData) => {
-            ("has left data unread", "find what its readers wait for: a lock, another service, a full queue")
-        }
+        Some(Kind::UnreadData) => (
+            format!("has left data in {them} unread"),
+            "find what its readers wait for: a lock, another service, a full queue",
+        ),
         Some(Kind::NeverAccepted) => (
-            "has not even accepted",
+            format!("has not even accepted {them}"),
             "find what keeps its accept loop, and raise the number of its workers if it is work",
         ),
-        None => ("has not closed its end", "call close() wherever read() returns 0, error paths included"),
+        None => (
+            "has not closed its end".to_owned(),
+            "call close() wherever read() returns 0, error paths included",
+        ),
     };
     let (connections, peers) = match row.count {
         1 => ("connection", "is in CLOSE_WAIT: the peer closed it"),

@@ -386,8 +386,13 @@ fn findings(report: &Report) -> String {
     for Finding { id, severity, subject, since, cause, advice, evidence } in report.findings.iter().flatten()
     {
         let severity = severity.name();
-        let since =
-            since.map_or_else(|| "-".to_owned(), |at| format!("+{}", ms(at.0 - 1_700_000_000_000_000_000)));
+        let since = since.map_or_else(
+            || "-".to_owned(),
+            |at| match at.0.checked_sub(1_700_000_000_000_000_000) {
+                Some(after) => format!("+{}", ms(after)),
+                None => format!("-{}", ms(1_700_000_000_000_000_000 - at.0)),
+            },
+        );
         let _ = write!(text, "{severity} {id} {subject} since {since}: {cause}\n  → {advice}\n ");
         for Evidence { name, value, unit, .. } in evidence {
             let value = match value {
