@@ -1,23 +1,5 @@
 use super::*;
 
-/// The ids that findings have.
-const FINDINGS: [&str; 14] = [
-    "close_wait_leak",
-    "syn_flood",
-    "accept_queue_overflow",
-    "handshake_loss",
-    "port_exhaustion",
-    "connect_failures",
-    "stuck_closing",
-    "reset_storm",
-    "linger_zero_close",
-    "abort_unread_data",
-    "listener_backlog",
-    "listener_restarted",
-    "listener_gone",
-    "fork_leak",
-];
-
 #[test]
 fn every_state_and_every_finding_is_explained_once() {
     let of = |kind| TOPICS.iter().filter(move |topic| topic.kind == kind).map(|topic| topic.name);
@@ -30,7 +12,7 @@ fn every_state_and_every_finding_is_explained_once() {
     }
     let mut findings: Vec<_> = of(Kind::Finding).collect();
     findings.sort_unstable();
-    let mut expected = FINDINGS;
+    let mut expected: Vec<_> = crate::findings::ids().collect();
     expected.sort_unstable();
     assert_eq!(findings, expected);
     for topic in TOPICS.iter().filter(|topic| topic.kind == Kind::Finding) {

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     endpoint::Endpoint,
+    process::printable,
     report::{CloseWaitKinds, CloseWaitProcess, PeerCount, ProcessIdentity, TransitionCount},
     state::TcpState,
 };
@@ -152,9 +153,22 @@ fn sentences(row: &CloseWaitProcess) -> (String, String) {
         1 => ("connection", "is in CLOSE_WAIT: the peer closed it"),
         _ => ("connections", "are in CLOSE_WAIT: the peers closed them"),
     };
-    let cause = format!("{} {connections} of {who} {peers}, and the program {did}.", row.count);
+    let opened = opened_at(row).map(|(text, count)| format!("; {count} of {} {text}", row.count));
+    let opened = opened.unwrap_or_default();
+    let cause = format!("{} {connections} of {who} {peers}, and the program {did}{opened}.", row.count);
     (cause, format!("In the program: {todo}; {list}."))
 }
+
+/// The place where most of those were opened of which that is known (`--stacks`), and how many. Names of functions and files
+/// are what the traced program wants them to be.
+fn opened_at(row: &CloseWaitProcess) -> Option<(String, u64)> {
+    let known = row.stacks.iter().flatten().find_map(|stack| Some((stack.opened_at.as_ref()?, stack.count)));
+    let (place, count) = known?;
+    Some((format!("were {}", printable(&place.text(FUNCTIONS))), count))
+}
+
+/// Functions of a stack that a sentence names.
+const FUNCTIONS: usize = 3;
 
 fn evidence(row: &CloseWaitProcess, rate: Option<Rate>, time_left: Option<u64>) -> Vec<Evidence> {
     let CloseWaitProcess { process, count, oldest_ns, oldest_exact, kinds, peers, listeners, .. } = row;

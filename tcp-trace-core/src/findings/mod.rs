@@ -8,7 +8,7 @@
 //! What a rule must not do: blame a process that is not known to own the socket, take an unknown number for 0, or find
 //! anything in healthy traffic.
 
-mod abort_unread;
+mod abort_unread_data;
 mod accept_queue_overflow;
 mod close_wait_leak;
 mod connect_failures;
@@ -68,7 +68,7 @@ const RULES: &[Rule] = &[
     Rule { id: stuck_closing::ID, judge: stuck_closing::judge },
     Rule { id: reset_storm::ID, judge: reset_storm::judge },
     Rule { id: linger_zero_close::ID, judge: linger_zero_close::judge },
-    Rule { id: abort_unread::ID, judge: abort_unread::judge },
+    Rule { id: abort_unread_data::ID, judge: abort_unread_data::judge },
     Rule { id: listener_backlog::ID, judge: listener_backlog::judge },
     Rule { id: listener_restarted::ID, judge: listener_restarted::judge },
     Rule { id: listener_gone::ID, judge: listener_gone::judge },

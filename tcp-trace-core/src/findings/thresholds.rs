@@ -40,8 +40,8 @@ pub struct Thresholds {
     pub reset_storm: cut::Thresholds,
     /// `[findings.linger_zero_close]`.
     pub linger_zero_close: cut::Thresholds,
-    /// `[findings.abort_unread]`.
-    pub abort_unread: cut::Thresholds,
+    /// `[findings.abort_unread_data]`.
+    pub abort_unread_data: cut::Thresholds,
     /// `[findings.listener_backlog]`.
     pub listener_backlog: listener_backlog::Thresholds,
     /// `[findings.listener_restarted]`.
@@ -66,7 +66,7 @@ impl Default for Thresholds {
             stuck_closing: stuck_closing::Thresholds::default(),
             reset_storm: cut::Thresholds::default(),
             linger_zero_close: cut::Thresholds::default(),
-            abort_unread: cut::Thresholds::default(),
+            abort_unread_data: cut::Thresholds::default(),
             listener_backlog: listener_backlog::Thresholds::default(),
             listener_restarted: listener_restarted::Thresholds::default(),
             listener_gone: listener_gone::Thresholds::default(),

@@ -281,7 +281,7 @@ pub(super) fn why(error: &ProgramError) -> String {
     if is_forbidden(error) { lockdown() } else { load_failure(error).to_string() }
 }
 
-fn refusal(error: ProgramError, target: &str) -> Refusal {
+pub(super) fn refusal(error: ProgramError, target: &str) -> Refusal {
     let forbidden = is_forbidden(&error);
     let reason = match error {
         _ if forbidden => lockdown(),

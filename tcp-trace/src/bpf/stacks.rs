@@ -20,7 +20,7 @@ use super::{
     btf, layout,
     loading::{Ground, KERNEL_BTF, Loader, OBJECT, load_failure, program},
     object::{Attached, Link},
-    optional,
+    optional::{self, Hook, Refusal, Tried},
     placeholders::Filled,
     rings::Layout,
 };
@@ -103,15 +103,66 @@ fn degraded(reason: String, remedy: &str) -> Degradation {
     Degradation { feature: "stacks".into(), reason, remedy: Some(remedy.into()) }
 }
 
-fn try_attach(degradations: &mut Vec<Degradation>) -> anyhow::Result<Stacks> {
+/// Name, hook, target and loss of each program.
+pub(super) const NAMES: [(&str, Hook, &str, &str); 3] = [
+    (STATE, Hook::TpBtf, SET_STATE, "--stacks is not to be had"),
+    (
+        ACCEPTED,
+        Hook::FExit,
+        ACCEPT,
+        "--stacks tells where an accepted connection was first read from instead",
+    ),
+    (
+        READ,
+        Hook::TpBtf,
+        ADJUST,
+        "--stacks tells of accepted connections only where stack_accepted can be had",
+    ),
+];
+const STATE: &str = "stack_state";
+const ACCEPTED: &str = "stack_accepted";
+const READ: &str = "stack_read";
+const SET_STATE: &str = "inet_sock_set_state";
+const ACCEPT: &str = "inet_accept";
+const ADJUST: &str = "tcp_rcv_space_adjust";
+
+/// Loads, attaches and detaches each for itself.
+///
+/// # Errors
+///
+/// If not even the first could be loaded.
+pub(super) fn try_each() -> anyhow::Result<Vec<Tried>> {
+    let (ground, settings, outline) = prepare()?;
+    let settings = StackSettings { reads: 1, ..settings };
+    let mut object = load(ground, settings, &outline)?;
+    let mut attach = |name: &str, hook, target: &str| -> Result<(), Refusal> {
+        if hook == Hook::FExit {
+            let attached = attach_accepted(&mut object, &outline).map(|_detached| ());
+            return attached.map_err(|error| optional::refusal(error, target));
+        }
+        let attached = attach_tracepoint(&mut object, &outline, name, target).map(|_detached| ());
+        attached.map_err(|error| Refusal { reason: format!("{error:#}"), forbidden: false })
+    };
+    let tried = |(name, hook, target, loss)| {
+        let result = attach(name, hook, target);
+        Tried { name, hook, target, loss, result }
+    };
+    Ok(NAMES.into_iter().map(tried).collect())
+}
+
+/// What all of them need.
+fn prepare() -> anyhow::Result<(Ground, StackSettings, Btf)> {
     let raw = fs::read(KERNEL_BTF)
         .map_err(|error| anyhow!("no BTF of the running kernel: {KERNEL_BTF}: {error}"))?;
     let kernel = btf::Btf::parse(&raw)?;
     let offsets = layout::offsets(&kernel).map_err(|text| anyhow!(text))?;
     let outline =
         Btf::parse(&kernel.outline(), aya::Endianness::default()).context("reading the kernel's BTF")?;
-    let ground = Ground { offsets, helpers: true, half_open: false };
-    let mut settings = find_registers(&kernel);
+    Ok((Ground { offsets, helpers: true, half_open: false }, find_registers(&kernel), outline))
+}
+
+fn try_attach(degradations: &mut Vec<Degradation>) -> anyhow::Result<Stacks> {
+    let (ground, mut settings, outline) = prepare()?;
     let mut accepted = load(ground, settings, &outline)?;
     let mut links = Vec::new();
     let mut programs = Vec::new();
@@ -119,7 +170,7 @@ fn try_attach(degradations: &mut Vec<Degradation>) -> anyhow::Result<Stacks> {
     let mut object = match attach_accepted(&mut accepted, &outline) {
         Ok(link) => {
             links.push(link);
-            programs.push("stack_accepted".to_owned());
+            programs.push(ACCEPTED.to_owned());
             accepted
         }
         Err(error) => {
@@ -134,11 +185,11 @@ fn try_attach(degradations: &mut Vec<Degradation>) -> anyhow::Result<Stacks> {
         }
     };
     if settings.reads != 0 {
-        links.push(attach_tracepoint(&mut object, &outline, "stack_read", "tcp_rcv_space_adjust")?);
-        programs.push("stack_read".to_owned());
+        links.push(attach_tracepoint(&mut object, &outline, READ, ADJUST)?);
+        programs.push(READ.to_owned());
     }
-    links.push(attach_tracepoint(&mut object, &outline, "stack_state", "inet_sock_set_state")?);
-    programs.push("stack_state".to_owned());
+    links.push(attach_tracepoint(&mut object, &outline, STATE, SET_STATE)?);
+    programs.push(STATE.to_owned());
     if settings.registers == registers::NONE {
         degradations.push(degraded(
             "how this kernel keeps a task's registers is not known; so stacks lack the function that called the C library's connect() or accept(), and are followed by frame pointers alone".to_owned(),
@@ -171,7 +222,7 @@ fn find_registers(kernel: &btf::Btf<'_>) -> StackSettings {
 fn load(ground: Ground, settings: StackSettings, btf: &Btf) -> anyhow::Result<Ebpf> {
     let mut object = load_with(ground, settings)?;
     // `bpf_task_pt_regs` came with 5.15; distributions carry it back.
-    let Err(error) = load_tracepoint(&mut object, btf, "stack_state", "inet_sock_set_state") else {
+    let Err(error) = load_tracepoint(&mut object, btf, STATE, SET_STATE) else {
         return Ok(object);
     };
     log::info!("stack_state with bpf_task_pt_regs: {}", load_failure(&error));
@@ -184,8 +235,7 @@ fn load(ground: Ground, settings: StackSettings, btf: &Btf) -> anyhow::Result<Eb
         ..settings
     };
     object = load_with(ground, settings)?;
-    load_tracepoint(&mut object, btf, "stack_state", "inet_sock_set_state")
-        .map_err(|error| anyhow!(load_failure(&error)))?;
+    load_tracepoint(&mut object, btf, STATE, SET_STATE).map_err(|error| anyhow!(load_failure(&error)))?;
     Ok(object)
 }
 
@@ -205,8 +255,8 @@ fn load_with(ground: Ground, settings: StackSettings) -> anyhow::Result<Ebpf> {
 
 fn attach_accepted(object: &mut Ebpf, btf: &Btf) -> Result<Link, ProgramError> {
     let missing = |_error| ProgramError::NotLoaded;
-    let program: &mut FExit = program(object, "stack_accepted").map_err(missing)?;
-    program.load("inet_accept", btf)?;
+    let program: &mut FExit = program(object, ACCEPTED).map_err(missing)?;
+    program.load(ACCEPT, btf)?;
     let link = program.attach()?;
     Ok(Box::new(program.take_link(link)?))
 }

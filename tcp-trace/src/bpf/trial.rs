@@ -18,6 +18,7 @@ use super::{
     },
     object::{attach_main, kernel_btf},
     optional::{self, Hook, Tried},
+    stacks,
     sys::{bpf, bpf_fd, command},
     tracefs,
 };
@@ -131,6 +132,13 @@ fn with_btf(offsets: Offsets, btf: &Btf) -> Vec<Trial> {
         ..trial(COUNT, HookKind::TpBtf, TARGET, counting(offsets, btf))
     };
     trials.push(count);
+    match stacks::try_each() {
+        Ok(tried) => trials.extend(tried.into_iter().map(of_optional)),
+        Err(error) => {
+            let of_all = |(name, hook, target, loss)| refused(name, kind(hook), target, Some(loss), &error);
+            trials.extend(stacks::NAMES.map(of_all));
+        }
+    }
     trials
 }
 
@@ -151,7 +159,9 @@ fn without(reason: &str) -> Vec<Trial> {
     let main = MAIN.map(|name| not_tried(name, HookKind::TpBtf, TARGET, None));
     let others = others_by_name().map(|(name, kind, target, loss)| not_tried(name, kind, target, Some(loss)));
     let count = not_tried(COUNT, HookKind::TpBtf, TARGET, Some(COUNT_LOSS));
-    main.into_iter().chain(others).chain([count]).collect()
+    let stacks =
+        stacks::NAMES.map(|(name, hook, target, loss)| not_tried(name, kind(hook), target, Some(loss)));
+    main.into_iter().chain(others).chain([count]).chain(stacks).collect()
 }
 
 type Named = (&'static str, HookKind, &'static str, &'static str);

@@ -89,6 +89,8 @@ fn a_full_buffer_switches_there_and_back() {
     let ns = NetNs::new().unwrap();
     let netns = ns.inum().to_string();
     let tracer = Tracer::start(&["report", "--json", "--buffer", "4k", "--netns", &netns]);
+    // What aggregates is loaded when the run has begun.
+    thread::sleep(Duration::from_secs(1));
     let first = churn_for(&ns, Duration::from_secs(2), &ChurnPlan::default()).unwrap();
     // Nothing happens for longer than the rule waits.
     thread::sleep(Duration::from_secs(4));

@@ -68,10 +68,10 @@ fn main() -> ExitCode {
         ("requirements", requirements::TESTS),
         ("survey", survey::TESTS),
         ("snapshot", snapshot::TESTS),
-        ("zoo", zoo::TESTS),
         ("doctor", doctor::TESTS),
         ("kill", kill::TESTS),
         ("stacks", stacks::TESTS),
+        ("zoo", zoo::TESTS),
     ];
     let trials = groups.iter().flat_map(|(group, tests)| {
         tests.iter().map(move |(name, test)| trial(format!("{group}::{name}"), *test))

@@ -32,14 +32,14 @@ pub(crate) enum Feature {
     SkDataReady,
     /// Something that starts containers.
     ContainerRuntime,
-    /// nginx, and wrk to ask it.
-    WebServer,
     /// gcc.
     CCompiler,
     /// rustc.
     RustCompiler,
     /// CPython.
     Python,
+    /// nginx, and wrk to ask it.
+    WebServer,
 }
 
 /// Major and minor version of a kernel.
@@ -70,10 +70,10 @@ impl Feature {
         Self::TotalRto,
         Self::SkDataReady,
         Self::ContainerRuntime,
-        Self::WebServer,
         Self::CCompiler,
         Self::RustCompiler,
         Self::Python,
+        Self::WebServer,
     ];
 
     fn facts(self) -> Facts {
@@ -88,12 +88,12 @@ impl Feature {
             Self::ContainerRuntime => {
                 Facts { name: "a container runtime", since: None, excuse: no_container_runtime }
             }
-            Self::WebServer => Facts { name: "a web server", since: None, excuse: no_web_server },
             Self::CCompiler => machine("a C compiler", || no_program("gcc", "gcc is not installed")),
             Self::RustCompiler => {
                 machine("a Rust compiler", || no_program("rustc", "rustc is not installed"))
             }
             Self::Python => machine("CPython", || no_program("python3", "python3 is not installed")),
+            Self::WebServer => Facts { name: "a web server", since: None, excuse: no_web_server },
         }
     }
 
@@ -156,16 +156,16 @@ fn no_container_runtime() -> Option<&'static str> {
     container::require_podman().is_err().then_some("podman and runc are not installed")
 }
 
-fn no_web_server() -> Option<&'static str> {
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    let is_there = |name: &str| std::env::split_paths(&folders).any(|folder| folder.join(name).is_file());
-    (!is_there("nginx") || !is_there("wrk")).then_some("nginx and wrk are not installed")
-}
-
 fn no_program(name: &str, why: &'static str) -> Option<&'static str> {
     let quiet = std::process::Stdio::null;
     let ran = Command::new(name).arg("--version").stdout(quiet()).stderr(quiet()).status();
     (!ran.is_ok_and(|status| status.success())).then_some(why)
+}
+
+fn no_web_server() -> Option<&'static str> {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = |name: &str| std::env::split_paths(&folders).any(|folder| folder.join(name).is_file());
+    (!is_there("nginx") || !is_there("wrk")).then_some("nginx and wrk are not installed")
 }
 
 /// Each feature is here, or missing for a reason that can be told.

@@ -108,3 +108,17 @@ fn the_time_until_the_descriptors_run_out_follows_from_the_growth_over_all_repor
         ("critical", Some(30.0.into()), Some(2.into()), Some(1_848_000_000_000.into()))
     );
 }
+
+#[test]
+fn it_says_where_the_program_opened_them() {
+    let input = format!("session half_open programs=stack_state\n{LISTENS}{}", leaked(10, 10, 1000, 1000));
+    let stacks: String =
+        (10..18).map(|ck| format!(" {ck}/accepted/+500ms/handle\u{1b}[2J,worker,run,main")).collect();
+    check_report(
+        &format!("{input}stacks +20000ms{stacks}\nend +30000ms\nreport findings"),
+        "
+        warning close_wait_leak leaky (200) since +1000.000: 10 connections of leaky (200) are in CLOSE_WAIT: the peers closed them, and the program has not closed its end; 8 of 10 were accepted at handle\\u{1b}[2J ← worker ← run ← ….
+          → In the program: call close() wherever read() returns 0, error paths included; `tcp-trace snapshot --state close_wait --sockets -p 200` lists them.
+          [lingering: 10 sockets] [oldest: 29000.000] [growth: 20 sockets/min] [growth over: 1 reports] [listener: 0.0.0.0:80 (10 of 10)] [peers: 10.0.0.2 (10 of 10)]",
+    );
+}

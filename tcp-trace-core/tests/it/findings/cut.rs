@@ -72,7 +72,7 @@ fn linger_zero_counts_where_data_has_gone() {
 fn unread_data_resets() {
     let unread = format!("EST>CLOSE err=0 bytes=100/200/50 {OWN}");
     check_report(&report(&served(10, 30, 4, &unread)), "
-        warning abort_unread server (200) since -: server (200) has closed 120 of 120 connections with data in them that it had not read: the kernel sends a reset, which may cost the peer the answer before it.
+        warning abort_unread_data server (200) since -: server (200) has closed 120 of 120 connections with data in them that it had not read: the kernel sends a reset, which may cost the peer the answer before it.
           → Let the program read() until 0 (with a time-out) before close(), also after an error; `tcp-trace stream --closed -p 200 --json` tells `unread_bytes` of each.
           [closed with unread data: 120 connections] [ended in all: 120 connections] [seconds with any: 4 s] [rate in these: 1800 connections/min] [listener: 0.0.0.0:80 (120 of 120)] [peers: 10.0.0.2 (40 of 120, 3 in all)]");
 }

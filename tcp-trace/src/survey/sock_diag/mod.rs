@@ -150,11 +150,6 @@ impl<F: FnMut(SocketRow, Handle)> Taker for OneByOne<F> {
     }
 }
 
-fn list(request: &Dump, taker: &mut dyn Taker) -> io::Result<bool> {
-    let asked = if request.info { Asked::Info } else { Asked::Sockets };
-    Listing::new(request, asked, taker)?.all("TCP sockets")
-}
-
 /// What each listener of the calling thread's network namespace has turned away since it was made.
 ///
 /// # Errors
@@ -162,10 +157,15 @@ fn list(request: &Dump, taker: &mut dyn Taker) -> io::Result<bool> {
 /// As [`dump`].
 pub fn drops() -> io::Result<Vec<ListenerFacts>> {
     let request = Dump { states: States::of(&[TcpState::Listen]), info: false, netns: 0 };
-    let mut nobody = OneByOne(|_, _| {});
-    let mut listing = Listing::new(&request, Asked::Drops, &mut nobody)?;
+    let mut nothing = OneByOne(|_, _| {});
+    let mut listing = Listing::new(&request, Asked::Drops, &mut nothing)?;
     listing.all("TCP listeners")?;
     Ok(listing.drops)
+}
+
+fn list(request: &Dump, taker: &mut dyn Taker) -> io::Result<bool> {
+    let asked = if request.info { Asked::Info } else { Asked::Sockets };
+    Listing::new(request, asked, taker)?.all("TCP sockets")
 }
 
 /// Questions and their answers.

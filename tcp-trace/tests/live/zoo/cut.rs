@@ -16,7 +16,7 @@ pub(super) const ANIMALS: &[Animal] = &[
         name: "abort with unread data",
         config: "",
         arguments: &[],
-        yields: &["abort_unread"],
+        yields: &["abort_unread_data"],
         play: abort,
     },
     Animal { name: "reset storm", config: "", arguments: &[], yields: &["reset_storm"], play: storm },

@@ -1,16 +1,16 @@
-//! `abort_unread`: a process that closes connections without having read everything, which resets them.
+//! `abort_unread_data`: a process that closes connections without having read everything, which resets them.
 
 use super::{Finding, Severity, cut, memory::Case, subject::who};
 use crate::report::{Ending, EndingCount};
 
 /// The id of its findings.
-pub(super) const ID: &str = "abort_unread";
+pub(super) const ID: &str = "abort_unread_data";
 
 /// Looks at each process that does so.
 pub(super) fn judge(case: &mut Case<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for cut in cut::by_process(case.report, aborted) {
-        if !cut.is_too_much(case, case.thresholds.abort_unread) {
+        if !cut.is_too_much(case, case.thresholds.abort_unread_data) {
             continue;
         }
         let who = who(cut.process);
