@@ -64,8 +64,8 @@ fn gathered(sockets: Vec<SocketRow>, holders: &[(u32, u32, u32)], processes: Vec
         name: None,
         port_range: None,
         syncookies: None,
-        somaxconn: None,
         synack_retries: None,
+        somaxconn: None,
         time_wait_reuse: None,
         counters: None,
     };

@@ -27,7 +27,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tcp_trace_testkit::{Helper, TunConfig, World};
+use tcp_trace_testkit::{Helper, TunConfig, World, scale::is_slow};
 
 use crate::{
     Test,
@@ -125,7 +125,9 @@ fn tour(groups: &[&[Animal]]) {
     let animals: Vec<&Animal> = groups.iter().copied().flatten().collect();
     let (next, told) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     thread::scope(|scope| {
-        for _ in 0..AT_ONCE.min(animals.len()) {
+        // An emulated machine has no time to spare.
+        let at_once = if is_slow() { 1 } else { AT_ONCE };
+        for _ in 0..at_once.min(animals.len()) {
             scope.spawn(|| {
                 // Its processes die with the thread that started them.
                 while let Some(animal) = animals.get(next.fetch_add(1, Ordering::Relaxed)) {
