@@ -1,7 +1,7 @@
 //! What is wrong, whose fault it is, and what to do about it: rules over reports.
 //!
 //! A rule is a file: its thresholds with their defaults, and one function from a report to findings. It is entered in
-//! [`Thresholds`] and [`RULES`], and in `docs/findings.md`. A rule sees nothing but the report (and, for slopes, the
+//! [`Thresholds`] and `RULES`, and in `docs/findings.md`. A rule sees nothing but the report (and, for slopes, the
 //! numbers that it has put by from the reports before), so that a recording has the findings of the live run. What it
 //! needs and the report lacks is added to the report.
 //!

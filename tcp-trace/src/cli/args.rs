@@ -249,7 +249,7 @@ pub struct ReportArgs {
     /// Exit with 5 if any report has a finding of this severity or a worse one; with --strict, 4 comes first
     #[arg(long, value_name = "SEVERITY", value_enum)]
     pub fail_on: Option<FailOn>,
-    /// Read thresholds of findings from this file: TOML, with a section [findings]
+    /// Read thresholds of findings from this file: TOML, with a table `findings`
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
