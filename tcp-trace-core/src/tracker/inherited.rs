@@ -30,21 +30,25 @@ pub(super) struct Heirloom {
     pub(super) user: Owner,
     /// When the look began that has found out that it does not hold it any more.
     pub(super) since: Timestamp,
+    /// When it was listed last.
+    seen: Timestamp,
 }
 
 /// All of them, by cookie.
 #[derive(Debug, Default)]
 pub(super) struct Inherited {
     pub(super) known: FxHashMap<NonZeroU64, Heirloom>,
-    /// Whether a survey has looked.
-    pub(super) looked: bool,
+    /// When the last look began; `None` before the first one.
+    looked: Option<Timestamp>,
     pub(super) gauge: Gauge,
 }
 
 impl Inherited {
     /// Takes what a survey shows of one connection. If it is used it is not forgotten.
     pub(super) fn see(&mut self, row: &SocketRow, read: Timestamp) {
-        if self.known.get(&row.cookie).is_some_and(|known| has_moved(row, read, known.since)) {
+        let Some(known) = self.known.get_mut(&row.cookie) else { return };
+        known.seen = read;
+        if has_moved(row, read, known.since) {
             self.known.remove(&row.cookie);
         }
     }
@@ -75,13 +79,21 @@ impl Inherited {
         if self.known.len() >= MAX {
             return self.gauge.drops(1);
         }
-        self.known.insert(cookie, Heirloom { user, since: begin });
+        self.known.insert(cookie, Heirloom { user, since: begin, seen: begin });
         self.gauge.holds(self.known.len());
     }
 
-    /// A survey is over: forgets those that have ended, and those that another use has shown of.
-    pub(super) fn prune(&mut self, table: &Table) {
-        self.looked = true;
+    /// Those that the last look has found unused again; `None` before the first one. Where a namespace has too many sockets
+    /// to list them all nobody knows.
+    pub(super) fn unused(&self) -> Option<impl Iterator<Item = (NonZeroU64, Heirloom)>> {
+        let looked = self.looked?;
+        let known = self.known.iter().filter(move |(_, heirloom)| heirloom.seen >= looked);
+        Some(known.map(|(cookie, heirloom)| (*cookie, *heirloom)))
+    }
+
+    /// A survey that began at `begin` is over: forgets those that have ended, and those that another use has shown of.
+    pub(super) fn prune(&mut self, table: &Table, begin: Timestamp) {
+        self.looked = Some(begin);
         self.known.retain(|cookie, _| {
             table.get(Key::Cookie(*cookie)).is_some_and(|connection| {
                 let found = connection.owner().is_some_and(|owner| owner.source == OwnerSource::Fd);

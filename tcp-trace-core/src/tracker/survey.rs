@@ -264,7 +264,7 @@ impl Tracker {
         }
         self.settle_listed(&mut survey, end, whole, output);
         if end.holders {
-            self.inherited.prune(&self.table);
+            self.inherited.prune(&self.table, survey.begin);
         }
         // Where there are more sockets than room, no later survey can tell more.
         let certain = whole && (survey.truncated || self.bury_unlisted(&survey, end));

@@ -71,8 +71,8 @@ pub(super) fn listeners(tracker: &Tracker) -> Vec<ListenerChange> {
 pub(super) fn inherited(tracker: &Tracker) -> Option<Vec<Inherited>> {
     type Held<'a> = (&'a Connection, u64, u64);
     let mut groups: BTreeMap<(ProcessId, ProcessId), (Owner, Owner, Vec<Held<'_>>)> = BTreeMap::new();
-    for (cookie, heirloom) in &tracker.inherited.known {
-        let Some(connection) = tracker.table.get(Key::Cookie(*cookie)).filter(|known| known.accepted) else {
+    for (cookie, heirloom) in tracker.inherited.unused()? {
+        let Some(connection) = tracker.table.get(Key::Cookie(cookie)).filter(|known| known.accepted) else {
             continue;
         };
         let Some(holder) = connection.owner() else { continue };
@@ -100,7 +100,7 @@ pub(super) fn inherited(tracker: &Tracker) -> Option<Vec<Inherited>> {
         .collect();
     rows.sort_by_key(|row| (Reverse(row.count), row.process.pid, row.user.pid));
     rows.truncate(tracker.settings.max_rows);
-    tracker.inherited.looked.then_some(rows)
+    Some(rows)
 }
 
 fn socket((connection, cookie, idle_ns): (&Connection, u64, u64)) -> InheritedSocket {

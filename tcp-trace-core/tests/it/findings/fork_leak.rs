@@ -68,3 +68,10 @@ fn it_takes_a_minute() {
     let input = inherited(READ, ["P", "C"], IDLE);
     check_report(&input, "findings: none");
 }
+
+#[test]
+fn what_a_survey_has_not_listed_nobody_knows_of() {
+    let input = inherited(READ, ["C", "C"], IDLE);
+    let later = "survey +82000ms\nsurveyed +82001ms report holders ns=1\nend +82100ms\nreport findings";
+    check_report(&input.replace("end +80100ms\nreport findings", later), "findings: none");
+}
