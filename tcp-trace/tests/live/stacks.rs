@@ -305,7 +305,9 @@ fn accept_is_told_where_the_kernel_allows_it() {
     assert_eq!(stacks.iter().map(|stack| stack["count"].as_u64().unwrap()).sum::<u64>(), LEAK, "{stacks:?}");
     for stack in stacks {
         assert_eq!(stack["kind"], expected, "{stack}");
-        assert!(functions(stack).iter().any(|name| name.contains("tcp_trace_testkit")), "{stack}");
+        // An optimised build has but the last part of its functions' names.
+        let ours = |frame: &Value| frame["file"].as_str().is_some_and(|file| file.contains("testkit/src/"));
+        assert!(stack["frames"].as_array().unwrap().iter().any(ours), "{stack}");
     }
     assert_eq!(degraded.is_some(), !exact, "{degradations:?}");
 }
