@@ -24,6 +24,8 @@ pub struct Instead {
 #[expect(missing_debug_implementations, reason = "aya's maps have none")]
 pub struct InPlace {
     _places: ProgramArray<MapData>,
+    /// The programs and maps, so that whoever looks at this process sees what is its.
+    _object: Option<Ebpf>,
 }
 
 impl Instead {
@@ -36,8 +38,10 @@ impl Instead {
     /// # Errors
     ///
     /// If the kernel refuses it.
-    pub fn load(mut self) -> anyhow::Result<InPlace> {
-        load(&mut self.object, &self.btf)
+    pub fn load(self) -> anyhow::Result<InPlace> {
+        let Self { mut object, btf } = self;
+        let in_place = load(&mut object, &btf)?;
+        Ok(InPlace { _object: Some(object), ..in_place })
     }
 }
 
@@ -48,5 +52,5 @@ pub(super) fn load(object: &mut Ebpf, btf: &Btf) -> anyhow::Result<InPlace> {
     let program: &mut BtfTracePoint = program(object, NAME)?;
     program.load("inet_sock_set_state", btf).map_err(|error| anyhow!(load_failure(&error)))?;
     places.set(0, program.fd()?, 0).with_context(|| format!("putting {NAME} in its place"))?;
-    Ok(InPlace { _places: places })
+    Ok(InPlace { _places: places, _object: None })
 }

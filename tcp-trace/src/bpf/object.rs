@@ -112,6 +112,8 @@ pub struct Attached {
     pub instead: Option<Instead>,
     /// What aggregation takes, where it was wanted from the start.
     in_place: Option<InPlace>,
+    /// The programs and maps, so that whoever looks at this process sees what is its.
+    object: Option<Ebpf>,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
@@ -271,9 +273,11 @@ fn attach_tp_btf(options: &Options) -> anyhow::Result<Attached> {
         programs: optional.programs,
         aggregation,
     };
-    let (mut attached, object) = finish(object, options, hook, holders, degradations)?;
+    let mut attached = finish(object, options, hook, holders, degradations)?;
     attached.in_place = in_place;
-    attached.instead = (options.mode == ModeChoice::Auto).then(|| Instead::new(object, btf));
+    if options.mode == ModeChoice::Auto {
+        attached.instead = attached.object.take().map(|object| Instead::new(object, btf));
+    }
     Ok(attached)
 }
 
@@ -298,7 +302,7 @@ fn attach_counting(options: &Options) -> anyhow::Result<Attached> {
         programs: Vec::new(),
         aggregation: None,
     };
-    finish(object, options, hook, Holders::open(), vec![only_counts()]).map(|(attached, _object)| attached)
+    finish(object, options, hook, Holders::open(), vec![only_counts()])
 }
 
 /// Where the running kernel keeps what the programs read, and its types.
@@ -387,7 +391,7 @@ fn attach_tracepoint(options: &Options, reason: Option<&anyhow::Error>) -> anyho
         programs: Vec::new(),
         aggregation: None,
     };
-    finish(object, options, hook, Holders::open(), degradations).map(|(attached, _object)| attached)
+    finish(object, options, hook, Holders::open(), degradations)
 }
 
 /// What was attached.
@@ -409,7 +413,7 @@ fn finish(
     hook: Hook,
     holders: anyhow::Result<Holders>,
     mut degradations: Vec<Degradation>,
-) -> anyhow::Result<(Attached, Ebpf)> {
+) -> anyhow::Result<Attached> {
     let Hook { attach, started, program, rings, half_open, links, mut programs, aggregation } = hook;
     let take = |object: &mut Ebpf, name| {
         object.take_map(name).ok_or_else(|| anyhow!("the eBPF object has no map {name}"))
@@ -438,7 +442,7 @@ fn finish(
         }
     };
     programs.sort_unstable();
-    let attached = Attached {
+    Ok(Attached {
         attach,
         started,
         live: host::monotonic(),
@@ -454,7 +458,7 @@ fn finish(
         links,
         instead: None,
         in_place: None,
+        object: Some(object),
         log,
-    };
-    Ok((attached, object))
+    })
 }
