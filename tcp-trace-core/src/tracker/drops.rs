@@ -33,6 +33,10 @@ impl Drops {
         }
         self.gauge.drops(facts.len().saturating_sub(MAX));
         self.gauge.holds(self.counts.len());
+    }
+
+    /// A survey of listeners is over: whoever is not known by now has come since. It may have found none at all.
+    pub(super) fn surveyed(&mut self) {
         self.begun = true;
     }
 
@@ -51,5 +55,33 @@ impl Drops {
         for (since, now) in self.counts.values_mut() {
             *since = *now;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COOKIE: NonZeroU64 = NonZeroU64::MIN;
+
+    #[test]
+    fn a_listener_that_came_after_a_survey_has_counted_from_zero() {
+        let mut drops = Drops::default();
+        drops.learn(&[]);
+        drops.surveyed();
+        drops.learn(&[ListenerFacts { cookie: COOKIE, drops: 5 }]);
+        assert_eq!(drops.of(COOKIE), Some(5), "although that survey had found none");
+    }
+
+    #[test]
+    fn of_one_that_was_there_before_only_what_came_since_counts() {
+        let mut drops = Drops::default();
+        drops.learn(&[ListenerFacts { cookie: COOKIE, drops: 5 }]);
+        drops.surveyed();
+        assert_eq!(drops.of(COOKIE), Some(0));
+        drops.learn(&[ListenerFacts { cookie: COOKIE, drops: 7 }]);
+        assert_eq!(drops.of(COOKIE), Some(2));
+        drops.next_window();
+        assert_eq!(drops.of(COOKIE), Some(0));
     }
 }

@@ -243,6 +243,7 @@ impl Tracker {
             self.time_waits.listed(&survey.time_waits, survey.begin);
         }
         if listed(TcpState::Listen) {
+            self.drops.surveyed();
             self.samples.listeners = std::mem::take(&mut survey.listeners);
         }
         if listed(TcpState::CloseWait) {

@@ -7,8 +7,10 @@ use crate::check::check_report;
 /// `count` connections in ten seconds, all accepted at once, of a listener with this queue and these drops.
 fn busy(count: u64, queue: &str, drops: u64, overflows: u64) -> String {
     let mut input = "
+        survey +0ms
         facts ns=1
         facts listener ck=9 drops=7
+        surveyed +0ms all holders ns=1
         +0ms CLOSE>LISTEN ck=1 10.0.0.1:80>0.0.0.0:0 ns=1 task=200:server start=5\n"
         .to_owned();
     for number in 0..count {
