@@ -288,13 +288,15 @@ impl Drain {
     /// Takes everything that is in the buffers now.
     async fn drain_all(&mut self) -> Result<(), Gone> {
         let until = host::monotonic();
+        // Whoever has noted a time has written its record by then, and so has who was just writing.
+        sleep(SLACK).await;
         loop {
-            // A record that is being written is there by then.
-            sleep(SLACK).await;
             let progress = self.fill_batch(until);
             self.send().await?;
-            if progress == Progress::Done {
-                return Ok(());
+            match progress {
+                Progress::Done => return Ok(()),
+                Progress::Enough => {}
+                Progress::Blocked => sleep(SLACK).await,
             }
         }
     }
