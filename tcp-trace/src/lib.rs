@@ -14,6 +14,7 @@ pub mod explain;
 pub mod host;
 pub mod kill;
 pub mod memory;
+pub mod outlet;
 mod private_mount;
 pub mod recording;
 pub mod run;
