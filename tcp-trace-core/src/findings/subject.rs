@@ -81,7 +81,7 @@ impl Subject {
     }
 
     /// What tells it from any other subject. A process is its number and its start; what else is known of it may change.
-    pub(super) fn key(&self) -> String {
+    pub(crate) fn key(&self) -> String {
         let id = |process: &Option<Box<ProcessIdentity>>| match process {
             Some(process) => format!("{} {:?}", process.pid, process.start_time),
             None => "-".to_owned(),

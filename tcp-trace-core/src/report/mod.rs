@@ -9,6 +9,7 @@ mod half_open;
 mod line;
 mod obituary;
 mod opened_at;
+pub(crate) mod text;
 mod trouble;
 
 pub use change::{EVENT_NAME, Process, StateChange};
