@@ -4,6 +4,7 @@
 //! `None` is "not known" and serialises as `null`; it is never 0 and never left out.
 
 mod change;
+mod distributions;
 mod document;
 mod half_open;
 mod line;
@@ -13,6 +14,7 @@ pub(crate) mod text;
 mod trouble;
 
 pub use change::{EVENT_NAME, Process, StateChange};
+pub use distributions::{Distribution, Distributions, HANDSHAKE_BOUNDS_NS, STATE_BOUNDS_NS};
 pub use document::{
     CloseWait, CloseWaitKinds, CloseWaitProcess, Connect, ConnectFailures, ContainerSummary, DurationSummary,
     Limit, Loss, ModeSpan, OwnerState, PeerCount, ProcessIdentity, ProcessSummary, Report, SCHEMA, Socket,
