@@ -11,6 +11,7 @@ mod json;
 mod kill_lines;
 pub mod otlp;
 pub mod lines;
+pub mod prometheus;
 mod report_table;
 mod snapshot_table;
 mod stream_table;
