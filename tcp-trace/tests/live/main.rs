@@ -1,7 +1,7 @@
 //! The program against the running kernel: real sockets in fresh network namespaces, a real ring buffer.
 //! Without root every test is counted as skipped, with the reason; `requirements.rs` has the other reasons.
 
-#![expect(clippy::unwrap_used, reason = "a test that panics has failed, which is meant")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed, which is meant")]
 
 mod aggregate;
 mod close_wait;
@@ -9,6 +9,8 @@ mod connects;
 mod containers;
 mod counts;
 mod doctor;
+#[path = "../shared/documents.rs"]
+mod documents;
 mod existing;
 mod filters;
 mod floods;
@@ -20,6 +22,7 @@ mod obituaries;
 mod recordings;
 mod requirements;
 mod results;
+mod sinks;
 mod snapshot;
 mod stacks;
 mod states;
@@ -49,7 +52,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Durations are measured: tests at the same time would disturb each other.
     arguments.test_threads.get_or_insert(1);
-    let groups: [(&str, &[(&str, Test)]); 22] = [
+    let groups: [(&str, &[(&str, Test)]); 23] = [
         ("counts", counts::TESTS),
         ("aggregate", aggregate::TESTS),
         ("close_wait", close_wait::TESTS),
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         ("kill", kill::TESTS),
         ("stacks", stacks::TESTS),
         ("zoo", zoo::TESTS),
+        ("sinks", sinks::TESTS),
     ];
     let trials = groups.iter().flat_map(|(group, tests)| {
         tests.iter().map(move |(name, test)| trial(format!("{group}::{name}"), *test))

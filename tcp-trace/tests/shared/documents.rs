@@ -1,6 +1,9 @@
 //! The documents of the committed recording, and of what does not happen in it: at least one of each kind.
 
-use std::{path::Path, sync::OnceLock};
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
 use tcp_trace::{
     engine::{Cadence, Engine},
@@ -11,7 +14,8 @@ use tcp_trace_core::{
     filter::FilterSpec,
     findings::{Judge, Severity, Thresholds},
     log::{Chronicle, Document, Origin},
-    report::{Limit, Obituary, Report, StateChange},
+    report::{Limit, Obituary, OpenedAt, Report, StateChange},
+    stack::{StackKind, Trace},
     tracker::{Settings, Tracker},
 };
 
@@ -81,15 +85,26 @@ fn told() -> Vec<Document> {
 }
 
 impl Story {
-    /// What does not happen in the recording: a finding gets worse, a table is full, everything is well again.
+    /// What does not happen in the recording: a finding gets worse, a table is full, stacks are taken, all is well again.
     fn epilogue(&mut self) {
         let mut report = self.last.take().expect("a report");
         let findings = report.findings.iter_mut().flatten();
         findings.for_each(|finding| finding.severity = Severity::Critical);
+        report.half_open.listeners.iter_mut().for_each(|listener| listener.drops = Some(3));
         report.limits.push(Limit { name: "processes", limit: 4096, in_use: 4096, peak: 4096, dropped: 7 });
         self.documents.extend(self.chronicle.report(&report));
+        let stacked = self.documents.iter().find_map(|document| match document {
+            Document::Closed(obituary) => Some(Obituary { opened_at: Some(opened_at()), ..obituary.clone() }),
+            _ => None,
+        });
+        self.documents.extend(stacked.map(Document::Closed));
         report.findings = Some(Vec::new());
         report.source.degradations.clear();
         self.documents.extend(self.chronicle.report(&report));
     }
+}
+
+fn opened_at() -> OpenedAt {
+    let trace = Trace { frames: Vec::new(), cut_off: Some("its code was gone".into()), interpreter: None };
+    OpenedAt { kind: StackKind::Connected, trace: Arc::new(trace) }
 }
