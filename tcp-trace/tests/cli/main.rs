@@ -6,6 +6,8 @@ mod aggregate;
 mod closed;
 mod damage;
 mod doctor;
+#[path = "../shared/documents.rs"]
+mod documents;
 mod exits;
 mod explain;
 mod findings;
@@ -13,6 +15,7 @@ mod format;
 mod found;
 mod incident;
 mod kill;
+mod log;
 mod look;
 mod replay;
 mod report;
