@@ -9,6 +9,7 @@ mod container;
 mod dsl;
 mod findings;
 mod metrics;
+mod log;
 mod properties;
 mod render;
 mod scenarios;
