@@ -140,9 +140,14 @@ fn a_finding_says_who_and_since_when() {
 fn no_name_is_the_beginning_of_another() {
     let mut documents = documents::of_the_recording();
     documents.extend([leak(cart(), FindingStep::Changed), degradation(false)]);
-    let names: BTreeSet<_> = through(&documents).into_iter().flat_map(|(_, record)| texts(&record.attributes).into_keys()).collect();
+    let names: BTreeSet<_> = through(&documents)
+        .into_iter()
+        .flat_map(|(_, record)| texts(&record.attributes).into_keys())
+        .collect();
     for name in &names {
-        let under = names.iter().find(|other| other.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('.')));
+        let under = names
+            .iter()
+            .find(|other| other.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('.')));
         assert_eq!(under, None, "under {name}");
     }
 }
@@ -165,7 +170,8 @@ fn nothing_of_a_name_reaches_a_terminal() {
     let (_, record, attributes) = only(leak(cart(), FindingStep::Opened));
     assert_eq!(attributes["process.executable.name"], "cart\\u{1b}[2J");
     let values = record.attributes.iter().filter_map(|pair| pair.value.clone()).chain(record.body);
-    let disturbs = |value: &Value| matches!(value, Value::StringValue(text) if text.contains(char::is_control));
+    let disturbs =
+        |value: &Value| matches!(value, Value::StringValue(text) if text.contains(char::is_control));
     assert!(values.filter_map(|value| value.value).all(|value| !disturbs(&value)));
 }
 
