@@ -103,7 +103,7 @@ pub(super) fn nameless(id: &str) -> ContainerFacts {
 pub(super) fn leak(container: ContainerFacts, step: FindingStep) -> Document {
     let process = ProcessIdentity {
         pid: 21856,
-        comm: Comm::from_text("cart\u{1b}[2J"),
+        comm: Comm::from_text("cart"),
         exe: Some("/srv/cart/bin/cart".to_owned()),
         cmdline: Some(vec!["cart".to_owned(), "--password=hunter2".to_owned()]),
         user: Some("shop".to_owned()),

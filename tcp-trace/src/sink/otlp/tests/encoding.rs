@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use opentelemetry_proto::tonic::{
     collector::{logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest},
-    common::v1::{KeyValue, any_value::Value},
+    common::v1::{AnyValue, KeyValue, any_value::Value},
     logs::v1::LogRecord,
     metrics::v1::{Metric, metric::Data, number_data_point},
     resource::v1::Resource,
@@ -14,6 +14,7 @@ use tcp_trace_core::{
     findings::Subject,
     log::{Document, FindingStep},
     metrics::{Bucketed, Family, Kind, Sample, Series, Snapshot},
+    process::Comm,
     survey::{ContainerFacts, Runtime},
     time::WallTime,
 };
@@ -33,6 +34,13 @@ pub(super) fn texts(attributes: &[KeyValue]) -> Texts {
         Some(Value::IntValue(number)) => number.to_string(),
         Some(Value::DoubleValue(number)) => number.to_string(),
         Some(Value::BoolValue(flag)) => flag.to_string(),
+        Some(Value::ArrayValue(list)) => {
+            let text = |value: &AnyValue| match &value.value {
+                Some(Value::StringValue(text)) => text.clone(),
+                other => format!("{other:?}"),
+            };
+            list.values.iter().map(text).collect::<Vec<_>>().join(", ")
+        }
         other => format!("{other:?}"),
     };
     attributes.iter().map(|pair| (pair.key.clone(), text(pair))).collect()
@@ -167,7 +175,10 @@ fn what_is_over_pages_nobody() {
 
 #[test]
 fn nothing_of_a_name_reaches_a_terminal() {
-    let (_, record, attributes) = only(leak(cart(), FindingStep::Opened));
+    let Document::Finding(mut change) = leak(cart(), FindingStep::Opened) else { unreachable!() };
+    let Subject::Process { process: Some(process) } = &mut change.finding.subject else { unreachable!() };
+    process.comm = Comm::from_text("cart\u{1b}[2J");
+    let (_, record, attributes) = only(Document::Finding(change));
     assert_eq!(attributes["process.executable.name"], "cart\\u{1b}[2J");
     let values = record.attributes.iter().filter_map(|pair| pair.value.clone()).chain(record.body);
     let disturbs =
