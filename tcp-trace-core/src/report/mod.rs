@@ -9,6 +9,7 @@ mod half_open;
 mod line;
 mod obituary;
 mod opened_at;
+mod series;
 mod trouble;
 
 pub use change::{EVENT_NAME, Process, StateChange};
@@ -24,6 +25,7 @@ pub use half_open::{
 pub use line::LineWriter;
 pub use obituary::{CLOSED_EVENT_NAME, Closer, Ending, Obituary, Role};
 pub use opened_at::{OpenedAt, StackCount};
+pub use series::{ProcessSample, ProcessSeries, Series, SeriesPoint};
 pub use trouble::{
     Closing, ClosingGroup, ClosingSocket, EndingCount, Inherited, InheritedSocket, ListenerChange,
 };

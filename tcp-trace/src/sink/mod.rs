@@ -2,6 +2,7 @@
 
 mod closed_table;
 mod doctor_table;
+pub mod html;
 mod json;
 mod kill_lines;
 mod report_table;

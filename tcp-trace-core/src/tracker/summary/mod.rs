@@ -68,6 +68,7 @@ pub(super) fn report(tracker: &Tracker) -> Report {
         containers: processes::containers(tracker, &census),
         limits: tracker.limits(),
         findings: None,
+        series: super::series::series(tracker),
     }
 }
 
@@ -135,7 +136,7 @@ fn accepted(tracker: &Tracker) -> impl Iterator<Item = &Connection> {
 }
 
 /// Whoever it is, with what is known of it.
-fn identity(tracker: &Tracker, id: ProcessId, comm: Option<Comm>) -> ProcessIdentity {
+pub(super) fn identity(tracker: &Tracker, id: ProcessId, comm: Option<Comm>) -> ProcessIdentity {
     let facts = tracker.people.get(id).and_then(|person| person.facts.as_deref());
     ProcessIdentity {
         pid: id.pid,
