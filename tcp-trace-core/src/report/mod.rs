@@ -4,15 +4,21 @@
 //! `None` is "not known" and serialises as `null`; it is never 0 and never left out.
 
 mod change;
+mod distributions;
 mod document;
 mod half_open;
 mod line;
 mod obituary;
 mod opened_at;
+<<<<<<< HEAD
 mod series;
+=======
+pub(crate) mod text;
+>>>>>>> main
 mod trouble;
 
 pub use change::{EVENT_NAME, Process, StateChange};
+pub use distributions::{Distribution, Distributions, HANDSHAKE_BOUNDS_NS, STATE_BOUNDS_NS};
 pub use document::{
     CloseWait, CloseWaitKinds, CloseWaitProcess, Connect, ConnectFailures, ContainerSummary, DurationSummary,
     Limit, Loss, ModeSpan, OwnerState, PeerCount, ProcessIdentity, ProcessSummary, Report, SCHEMA, Socket,

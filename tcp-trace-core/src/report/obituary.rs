@@ -176,11 +176,9 @@ impl Closer {
     }
 }
 
-impl Serialize for Obituary {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Obituary", 26)?;
-        fields.serialize_field("time", &self.time)?;
-        fields.serialize_field("event", CLOSED_EVENT_NAME)?;
+impl Obituary {
+    /// What comes after `time` and `event`.
+    pub(crate) fn rest<S: SerializeStruct>(&self, fields: &mut S) -> Result<(), S::Error> {
         fields.serialize_field("local", &self.local)?;
         fields.serialize_field("peer", &self.peer)?;
         fields.serialize_field("family", &self.family)?;
@@ -204,7 +202,16 @@ impl Serialize for Obituary {
         fields.serialize_field("unread_bytes", &self.unread_bytes)?;
         fields.serialize_field("retransmits", &self.retransmits)?;
         fields.serialize_field("srtt_us", &self.srtt_us)?;
-        fields.serialize_field("complete", &self.complete)?;
+        fields.serialize_field("complete", &self.complete)
+    }
+}
+
+impl Serialize for Obituary {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Obituary", 26)?;
+        fields.serialize_field("time", &self.time)?;
+        fields.serialize_field("event", CLOSED_EVENT_NAME)?;
+        self.rest(&mut fields)?;
         fields.end()
     }
 }
