@@ -10,11 +10,8 @@ mod half_open;
 mod line;
 mod obituary;
 mod opened_at;
-<<<<<<< HEAD
 mod series;
-=======
 pub(crate) mod text;
->>>>>>> main
 mod trouble;
 
 pub use change::{EVENT_NAME, Process, StateChange};

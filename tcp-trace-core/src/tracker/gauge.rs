@@ -83,9 +83,9 @@ impl Tracker {
         } = self;
         let (max_rows, samples) = (settings.max_rows, &self.samples);
         let row = |gauge: Gauge, name, used| gauge.limit(name, max_rows, used);
-        let over_time = series.as_ref().map(|series| {
-            series.gauge.limit("processes_over_time", super::series::PROCESSES, series.len())
-        });
+        let over_time = series
+            .as_ref()
+            .map(|series| series.gauge.limit("processes_over_time", super::series::PROCESSES, series.len()));
         let mut limits = vec![
             table.gauge.limit("connections", settings.max_connections, table.len()),
             samples.gauge.limit("surveyed_sockets", settings.max_survey_rows(), 0),

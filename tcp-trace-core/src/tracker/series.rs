@@ -128,12 +128,7 @@ impl Recorder {
             let least = *least;
             self.rows.remove(&least);
         }
-        Some(self.rows.entry(owner).or_insert(Row {
-            comm: None,
-            since: at,
-            peak: 0,
-            samples: Vec::new(),
-        }))
+        Some(self.rows.entry(owner).or_insert(Row { comm: None, since: at, peak: 0, samples: Vec::new() }))
     }
 
     /// Makes one point of each two.
@@ -243,7 +238,8 @@ impl Tracker {
             now.time_wait = now.time_wait.saturating_add(1);
         }
         let half_open = self.requests.live.as_ref();
-        let half_open = half_open.map(|live| live.values().filter(|one| self.listener_of(one).is_some()).count());
+        let half_open =
+            half_open.map(|live| live.values().filter(|one| self.listener_of(one).is_some()).count());
         let (seen, lost) = self.balance.since_start();
         let before = std::mem::replace(last, Sampled { at: self.now, seen, lost });
         let point = Point {
@@ -299,7 +295,13 @@ mod tests {
     }
 
     fn point(second: u64, close_wait: u64) -> Point {
-        Point { end: Timestamp(second), span_ns: SHORTEST_NS, seen: 3, close_wait: Some(close_wait), ..Point::default() }
+        Point {
+            end: Timestamp(second),
+            span_ns: SHORTEST_NS,
+            seen: 3,
+            close_wait: Some(close_wait),
+            ..Point::default()
+        }
     }
 
     fn now(close_wait: u32) -> Now {

@@ -158,7 +158,10 @@ impl TimeWaits {
             self.elders = std::mem::take(&mut self.owners);
             self.eldest = now;
         }
-        self.owners.insert(cookie, Entered { owner: PackedOwner::pack(owner), at: now, orphan: afterlife == Afterlife::Orphan });
+        self.owners.insert(
+            cookie,
+            Entered { owner: PackedOwner::pack(owner), at: now, orphan: afterlife == Afterlife::Orphan },
+        );
         self.gauge.holds(self.len());
     }
 

@@ -221,8 +221,12 @@ fn closers(report: &Report) -> Markup {
             Cell::text(container(row.process.as_ref())),
         ]
     });
-    let columns =
-        [Column::text("Process"), Column::number("Entered"), Column::number("Now"), Column::text("Container")];
+    let columns = [
+        Column::text("Process"),
+        Column::number("Entered"),
+        Column::number("Now"),
+        Column::text("Container"),
+    ];
     table("Who closed first", &columns, rows.collect())
 }
 

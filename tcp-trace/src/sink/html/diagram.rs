@@ -162,7 +162,9 @@ fn words(edge: &Edge, number: Option<u64>) -> String {
     match number {
         Some(1) => format!("{old} → {new}: {label}; once"),
         Some(number) => format!("{old} → {new}: {label}; {} times", count(number)),
-        None => format!("{old} → {new}: {label}; not among the transitions, as the kernel keeps no socket then"),
+        None => {
+            format!("{old} → {new}: {label}; not among the transitions, as the kernel keeps no socket then")
+        }
     }
 }
 
@@ -216,7 +218,11 @@ fn contents(report: &Report, node: &Node) -> Contents {
     };
     Contents {
         title: format!("{}: {live_text}{waits}", node.state),
-        live: if lingers { format!("{live_text}, {} linger", count(report.close_wait.lingering)) } else { live_text },
+        live: if lingers {
+            format!("{live_text}, {} linger", count(report.close_wait.lingering))
+        } else {
+            live_text
+        },
         time: time_text,
         class: match live {
             _ if lingers => "lingering",
@@ -287,7 +293,12 @@ fn strange(report: &Report) -> Markup {
 }
 
 fn legend() -> Markup {
-    let lines = [("normal", "as it should be"), ("rare", "seldom"), ("anomalous", "cut off"), ("normal small", "no socket then")];
+    let lines = [
+        ("normal", "as it should be"),
+        ("rare", "seldom"),
+        ("anomalous", "cut off"),
+        ("normal small", "no socket then"),
+    ];
     html! {
         g.legend {
             @for (row, (class, text)) in (0..).zip(lines) {

@@ -66,7 +66,11 @@ fn listeners(report: &Report) -> Markup {
             Cell::maybe(listener.resent),
         ]
     });
-    table("Listeners: handshakes that completed; cookie and unknown ones have no duration", &columns, rows.collect())
+    table(
+        "Listeners: handshakes that completed; cookie and unknown ones have no duration",
+        &columns,
+        rows.collect(),
+    )
 }
 
 fn queues(report: &Report) -> Markup {
@@ -107,7 +111,8 @@ fn queues(report: &Report) -> Markup {
 fn queue(queue: Option<Queue>) -> Cell {
     let text = queue.map(|Queue { length, limit }| format!("{} of {}", count(length), count(limit)));
     let full = queue.is_some_and(|Queue { length, limit }| limit > 0 && length >= limit);
-    Cell::valued(text.unwrap_or_else(|| "-".to_owned()), queue.map(|queue| queue.length as f64)).alarming(full)
+    Cell::valued(text.unwrap_or_else(|| "-".to_owned()), queue.map(|queue| queue.length as f64))
+        .alarming(full)
 }
 
 /// Where requests come from.
@@ -121,7 +126,8 @@ fn prefixes(report: &Report) -> Markup {
         Column::number("Expired"),
         Column::number("Reset"),
     ];
-    let pairs = report.half_open.listeners.iter().flat_map(|l| l.prefixes.iter().map(move |prefix| (l, prefix)));
+    let pairs =
+        report.half_open.listeners.iter().flat_map(|l| l.prefixes.iter().map(move |prefix| (l, prefix)));
     let rows = pairs.map(|(listener, prefix)| {
         vec![
             Cell::text(end(listener.local)),

@@ -180,7 +180,8 @@ fn modes(report: &Report) -> Markup {
             Cell::duration(Some(nanoseconds(span.seconds))),
         ]
     });
-    let columns = [Column::text("Mode"), Column::text("Why"), Column::text("From (UTC)"), Column::number("For")];
+    let columns =
+        [Column::text("Mode"), Column::text("Why"), Column::text("From (UTC)"), Column::number("For")];
     html! { @if report.modes.len() > 1 { (table("How transitions reached the program", &columns, rows.collect())) } }
 }
 

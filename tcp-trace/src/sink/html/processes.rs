@@ -46,8 +46,10 @@ fn processes(report: &Report) -> Markup {
     let rows = report.processes.iter().map(|row| {
         let process = row.process.as_ref();
         let busiest = row.transitions.iter().rev().max_by_key(|cell| cell.count);
-        let busiest = busiest
-            .map_or_else(|| "-".to_owned(), |cell| format!("{} → {} ×{}", cell.old, cell.new, count(cell.count)));
+        let busiest = busiest.map_or_else(
+            || "-".to_owned(),
+            |cell| format!("{} → {} ×{}", cell.old, cell.new, count(cell.count)),
+        );
         vec![
             Cell::text(who(process)),
             Cell::count(row.total),
