@@ -144,12 +144,13 @@ fn class(kind: Kind, count: Option<u64>) -> &'static str {
 fn arrow(report: &Report, edge: &Edge) -> Markup {
     let count = counted(report, edge);
     let class = class(edge.kind, count);
+    let head = if edge.counted { class } else { "none" };
     // A digit more is a bit wider.
     let digits = count.filter(|count| *count > 0).map_or(0, |count| count.ilog10() + 1);
     let width = [1.2, 1.6, 2.0, 2.6, 3.2, 3.8, 4.4, 5.0].get(digits as usize).unwrap_or(&5.6);
     html! {
         @if let Some(way) = way_of(edge.old, edge.new) {
-            path.edge.(class).small[!edge.counted] d=(way.path) stroke-width=(width) marker-end={ "url(#head-" (class) ")" } {
+            path.edge.(class).small[!edge.counted] d=(way.path) stroke-width=(width) marker-end={ "url(#head-" (head) ")" } {
                 title { (words(edge, count)) }
             }
         }
@@ -237,15 +238,19 @@ fn state_box(report: &Report, node: &Node) -> Markup {
     let row = ROWS.get(usize::from(node.row)).copied().unwrap_or(END.1);
     let Contents { live, time, class, title } = contents(report, node);
     // A name alone stands in the middle.
-    let lines = 1 + i32::from(!live.is_empty()) + i32::from(!time.is_empty());
-    let first = row + 5 - (lines - 1) * 10;
+    let [name, second, third] = match (live.is_empty(), time.is_empty()) {
+        (false, false) => [-12, 7, 24],
+        (true, true) => [6, 0, 0],
+        _ => [-4, 16, 16],
+    }
+    .map(|offset| row + offset);
     html! {
         g.state.(class).small[!node.is_socket] {
             title { (title) }
             rect x=(column - HALF.0) y=(row - HALF.1) width=(2 * HALF.0) height=(2 * HALF.1) rx="9" {}
-            text.name x=(column) y=(first) { (node.state) }
-            @if !live.is_empty() { text.live x=(column) y=(first + 20) { (live) } }
-            @if !time.is_empty() { text.time x=(column) y=(first + 38) { (time) } }
+            text.name x=(column) y=(name) { (node.state) }
+            @if !live.is_empty() { text.live x=(column) y=(second) { (live) } }
+            @if !time.is_empty() { text.time x=(column) y=(third) { (time) } }
         }
     }
 }

@@ -76,20 +76,21 @@ fn listeners(report: &Report) -> Markup {
 fn queues(report: &Report) -> Markup {
     let columns = [
         Column::text("Listener"),
-        Column::number("Half-open now"),
-        Column::number("For 1 s or more"),
+        Column::text("Cause"),
+        Column::number("Now"),
+        Column::number("For ≥ 1 s"),
         Column::number("Expired"),
         Column::number("Reset"),
-        Column::number("One of the two"),
+        Column::number("Either"),
         Column::number("SYN queue"),
         Column::number("Accept queue"),
         Column::number("Turned away"),
         Column::number("Sources"),
-        Column::text("Cause"),
     ];
     let rows = report.half_open.listeners.iter().map(|listener| {
         vec![
             Cell::text(end(listener.local)),
+            Cell::text(cause(listener)).alarming(listener.cause.is_some()),
             Cell::maybe(listener.live),
             Cell::maybe(listener.overdue),
             Cell::maybe(listener.expired),
@@ -102,7 +103,6 @@ fn queues(report: &Report) -> Markup {
                 listener.sources.map_or_else(|| "-".to_owned(), |sources| format!("≈ {}", count(sources))),
                 listener.sources.map(|sources| sources as f64),
             ),
-            Cell::text(cause(listener)).alarming(listener.cause.is_some()),
         ]
     });
     table("Listeners: requests that wait or died, and queues against their limits", &columns, rows.collect())

@@ -14,7 +14,7 @@ const FRAME: (f64, f64, f64, f64) = (10.0, 24.0, 890.0, 160.0);
 /// Of completed handshakes.
 pub(super) fn half_open(report: &Report) -> Markup {
     bars(
-        "How long completed handshakes were half-open; from 1 s on each bar is one more SYN-ACK or SYN sent again",
+        "How long completed handshakes were half-open; beyond 1 s each bar is one more SYN-ACK sent again",
         &report.distributions.half_open,
     )
 }
@@ -22,7 +22,7 @@ pub(super) fn half_open(report: &Report) -> Markup {
 /// Of connects that were answered.
 pub(super) fn connects(report: &Report) -> Markup {
     bars(
-        "How long connects took until they were answered; from 1 s on each bar is one more SYN sent again",
+        "How long connects took until they were answered; beyond 1 s each bar is one more SYN sent again",
         &report.distributions.connect,
     )
 }

@@ -115,9 +115,21 @@ pub(super) fn over_time(report: &Report) -> Option<Section> {
                     " Times are UTC."
                 }
             }
+            (hatching())
             div.charts { @for chart in &charts { (chart) } }
         },
     })
+}
+
+/// What stretches are filled with of which nothing is known.
+fn hatching() -> Markup {
+    html! {
+        svg width="0" height="0" aria-hidden="true" {
+            pattern id="unseen" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)" {
+                path.grid d="M0,0 V6" {}
+            }
+        }
+    }
 }
 
 /// Transitions a second, the lost ones apart.
@@ -126,10 +138,10 @@ fn transitions_chart(points: &[SeriesPoint]) -> Option<Markup> {
         0 => 0,
         span => u64::try_from(u128::from(number) * 1_000_000_000 / u128::from(span)).unwrap_or(u64::MAX),
     };
-    let seen: Vec<_> = points.iter().map(|p| rate(p.seen.saturating_sub(p.lost), p)).collect();
-    let lost: Vec<_> = points.iter().map(|p| rate(p.lost, p)).collect();
+    let seen: Vec<_> = points.iter().map(|p| Some(rate(p.seen.saturating_sub(p.lost), p))).collect();
+    let lost: Vec<_> = points.iter().map(|p| Some(rate(p.lost, p))).collect();
     let mut bands = vec![Band { name: "counted and told".to_owned(), class: "c0", values: seen }];
-    if lost.iter().any(|lost| *lost > 0) {
+    if lost.iter().any(|lost| *lost > Some(0)) {
         bands.push(Band { name: "lost (counted by kind)".to_owned(), class: "lost", values: lost });
     }
     chart("Transitions a second", "a second", points, &bands)
@@ -137,8 +149,8 @@ fn transitions_chart(points: &[SeriesPoint]) -> Option<Markup> {
 
 /// A population that belongs to nobody in particular; nothing where it is not known or was never there.
 fn total(name: &str, points: &[SeriesPoint], of: impl Fn(&SeriesPoint) -> Option<u64>) -> Option<Markup> {
-    let values: Vec<_> = points.iter().map(|point| of(point).unwrap_or(0)).collect();
-    let any = values.iter().any(|value| *value > 0);
+    let values: Vec<_> = points.iter().map(of).collect();
+    let any = values.iter().any(|value| *value > Some(0));
     let bands = [Band { name: name.to_owned(), class: "c0", values }];
     any.then(|| chart(name, "sockets", points, &bands)).flatten()
 }
@@ -151,8 +163,9 @@ fn by_process(
     all: impl Fn(&SeriesPoint) -> Option<u64>,
 ) -> Option<Markup> {
     let points = &series.points;
-    let mut rest: Vec<u64> = points.iter().map(|point| all(point).unwrap_or(0)).collect();
-    if rest.iter().all(|number| *number == 0) {
+    let all: Vec<_> = points.iter().map(all).collect();
+    let mut rest = all.clone();
+    if rest.iter().all(|number| number.unwrap_or(0) == 0) {
         return None;
     }
     let peak = |row: &&ProcessSeries| row.samples.iter().map(&of).max().unwrap_or(0);
@@ -160,17 +173,19 @@ fn by_process(
     rows.sort_by_key(|row| std::cmp::Reverse(peak(row)));
     let mut bands = Vec::new();
     for (row, class) in rows.into_iter().zip(BANDS) {
-        let mut values = vec![0; points.len()];
+        // Before it was followed it may have had some, which are among those of others.
+        let mut values: Vec<_> = all.iter().map(|all| all.map(|_| 0)).collect();
         for sample in &row.samples {
             let at = sample.point as usize;
             if let (Some(value), Some(rest)) = (values.get_mut(at), rest.get_mut(at)) {
-                *value = u64::from(of(sample));
-                *rest = rest.saturating_sub(*value);
+                let number = u64::from(of(sample));
+                *value = value.map(|_| number);
+                *rest = rest.map(|rest| rest.saturating_sub(number));
             }
         }
         bands.push(Band { name: who(row.process.as_ref()), class, values });
     }
-    if rest.iter().any(|number| *number > 0) {
+    if rest.iter().any(|number| *number > Some(0)) {
         bands.push(Band { name: "others".to_owned(), class: REST, values: rest });
     }
     chart(name, "sockets", points, &bands)

@@ -6,6 +6,9 @@ use tcp_trace_core::process::printable;
 use super::ROWS;
 use crate::sink::units::{count, duration, maybe};
 
+/// Longer texts are broken into lines.
+const LONG: usize = 44;
+
 /// A column.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Column {
@@ -29,34 +32,39 @@ pub(super) struct Cell {
     text: String,
     /// `None`: by its text. Unknown numbers come last either way.
     value: Option<f64>,
-    class: Option<&'static str>,
+    is_alarming: bool,
 }
 
 impl Cell {
     pub(super) fn text(text: impl AsRef<str>) -> Self {
-        Self { text: printable(text.as_ref()).into_owned(), value: None, class: None }
+        Self { text: printable(text.as_ref()).into_owned(), value: None, is_alarming: false }
     }
 
     pub(super) fn count(number: u64) -> Self {
-        Self { text: count(number), value: Some(number as f64), class: None }
+        Self { text: count(number), value: Some(number as f64), is_alarming: false }
     }
 
     pub(super) fn maybe(number: Option<u64>) -> Self {
-        Self { text: maybe(number), value: number.map(|number| number as f64), class: None }
+        Self { text: maybe(number), value: number.map(|number| number as f64), is_alarming: false }
     }
 
     pub(super) fn duration(nanoseconds: Option<u64>) -> Self {
-        Self { text: duration(nanoseconds), value: nanoseconds.map(|ns| ns as f64), class: None }
+        Self { text: duration(nanoseconds), value: nanoseconds.map(|ns| ns as f64), is_alarming: false }
     }
 
     /// A text that stands for a number.
     pub(super) fn valued(text: String, value: Option<f64>) -> Self {
-        Self { text, value, class: None }
+        Self { text, value, is_alarming: false }
     }
 
     /// Worth a look, if it is.
     pub(super) fn alarming(self, is: bool) -> Self {
-        Self { class: if is { Some("bad") } else { self.class }, ..self }
+        Self { is_alarming: is, ..self }
+    }
+
+    /// Whether it takes more than a line.
+    fn is_long(&self) -> bool {
+        self.text.chars().nth(LONG).is_some()
     }
 }
 
@@ -77,7 +85,7 @@ pub(super) fn table(caption: &str, columns: &[Column], rows: Vec<Vec<Cell>>) -> 
                     @for row in rows.into_iter().take(ROWS) {
                         tr {
                             @for (cell, column) in row.iter().zip(columns) {
-                                td.n[column.is_number] class=[cell.class] data-v=[cell.value] { (cell.text) }
+                                td.n[column.is_number].bad[cell.is_alarming].w[cell.is_long()] data-v=[cell.value] { (cell.text) }
                             }
                         }
                     }

@@ -38,6 +38,7 @@ pub(super) fn waterfall(report: &Report) -> Markup {
         let share = if oldest == 0 { 0.0 } else { age as f64 / oldest as f64 };
         at(FRAME.2 - share.clamp(0.0, 1.0) * (FRAME.2 - FRAME.0))
     };
+    let kinds: Vec<_> = sockets.iter().take(BARS).map(|(_, socket, _)| socket.kind).collect();
     let begun = (report.window.seconds * 1e9) as u64;
     html! {
         figure.chart.waterfall {
@@ -47,7 +48,7 @@ pub(super) fn waterfall(report: &Report) -> Markup {
                     @let age = oldest / TIMES * tick;
                     path.grid d={ "M" (x(age)) "," (FRAME.1) " V" (at(height - 8.0)) } {}
                     text.tick.(place(tick)) x=(x(age)) y="14" {
-                        @if tick == 0 { "end" } @else { (duration(Some(age))) " before" }
+                        @if tick == 0 { "end of run" } @else { "−" (duration(Some(age))) }
                     }
                 }
                 @if begun < oldest {
@@ -58,8 +59,8 @@ pub(super) fn waterfall(report: &Report) -> Markup {
                 }
             }
             ul.key {
-                @for kind in KINDS { li { span.swatch.(class(Some(kind))) {} (short(kind)) } }
-                li { span.swatch.(class(None)) {} "no survey has looked at it" }
+                @for kind in KINDS.into_iter().filter(|kind| kinds.contains(&Some(*kind))) { li { span.swatch.(class(Some(kind))) {} (short(kind)) } }
+                @if kinds.contains(&None) { li { span.swatch.(class(None)) {} "no survey has looked at it" } }
                 @if begun < oldest { li { span.swatch.begun {} "the run began" } }
             }
         }
