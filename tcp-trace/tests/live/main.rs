@@ -15,6 +15,7 @@ mod floods;
 mod ground_truth;
 mod half_open;
 mod hosts;
+mod html;
 mod kill;
 mod obituaries;
 mod recordings;
@@ -49,7 +50,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Durations are measured: tests at the same time would disturb each other.
     arguments.test_threads.get_or_insert(1);
-    let groups: [(&str, &[(&str, Test)]); 22] = [
+    let groups: [(&str, &[(&str, Test)]); 23] = [
         ("counts", counts::TESTS),
         ("aggregate", aggregate::TESTS),
         ("close_wait", close_wait::TESTS),
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         ("filters", filters::TESTS),
         ("recordings", recordings::TESTS),
         ("hosts", hosts::TESTS),
+        ("html", html::TESTS),
         ("existing", existing::TESTS),
         ("obituaries", obituaries::TESTS),
         ("ground_truth", ground_truth::TESTS),

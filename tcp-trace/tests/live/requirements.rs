@@ -40,6 +40,8 @@ pub(crate) enum Feature {
     Python,
     /// nginx, and wrk to ask it.
     WebServer,
+    /// Chromium.
+    Browser,
 }
 
 /// Major and minor version of a kernel.
@@ -63,7 +65,7 @@ struct Facts {
 }
 
 impl Feature {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::TpBtfCookie,
         Self::Fentry,
         Self::Mptcp,
@@ -74,6 +76,7 @@ impl Feature {
         Self::RustCompiler,
         Self::Python,
         Self::WebServer,
+        Self::Browser,
     ];
 
     fn facts(self) -> Facts {
@@ -94,6 +97,7 @@ impl Feature {
             }
             Self::Python => machine("CPython", || no_program("python3", "python3 is not installed")),
             Self::WebServer => Facts { name: "a web server", since: None, excuse: no_web_server },
+            Self::Browser => machine("Chromium", || no_program("chromium", "chromium is not installed")),
         }
     }
 
