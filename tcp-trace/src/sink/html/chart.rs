@@ -56,7 +56,7 @@ pub(super) fn chart(name: &str, unit: &str, points: &[SeriesPoint], bands: &[Ban
                 @for (from, to) in &unseen { (hatched(&places, *from, *to)) }
                 @for tick in 0..TIMES { (time(first, last, tick, x)) }
             }
-            @if bands.len() > 1 || !unseen.is_empty() {
+            @if bands.iter().any(|band| band.name != name) || !unseen.is_empty() {
                 ul.key {
                     @for band in bands { li { span.swatch.(band.class) {} (band.name) } }
                     @if !unseen.is_empty() { li { span.swatch.unseen {} "not known" } }

@@ -69,7 +69,7 @@ fn failing(report: &Report) -> Markup {
         Column::number("Given up"),
         Column::number("No port"),
         Column::number("Other"),
-        Column::number("Answered meanwhile"),
+        Column::number("Answered"),
     ];
     let pairs = report.connect.iter().flat_map(|row| row.failing.iter().map(move |failing| (row, failing)));
     let rows = pairs.map(|(row, failing)| {

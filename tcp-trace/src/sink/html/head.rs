@@ -185,6 +185,12 @@ fn modes(report: &Report) -> Markup {
     html! { @if report.modes.len() > 1 { (table("How transitions reached the program", &columns, rows.collect())) } }
 }
 
+/// What begins with a capital letter.
+fn sentence(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map(|first| first.to_uppercase().chain(characters).collect()).unwrap_or_default()
+}
+
 fn mode(mode: Mode) -> &'static str {
     match mode {
         Mode::Stream => "each for itself",
@@ -201,7 +207,7 @@ fn degradations(report: &Report) -> Markup {
             @for lack in &lacks {
                 article.lack {
                     h4 { (lack.features.join(", ")) }
-                    p { (lack.cause) "." }
+                    p { (sentence(lack.cause)) "." }
                     @if !lack.effects.is_empty() {
                         p { "So: " (lack.effects.join("; ")) "." }
                     }

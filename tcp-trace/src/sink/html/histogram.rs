@@ -35,7 +35,7 @@ fn bars(name: &str, distribution: &Distribution) -> Markup {
     }
     let step = (FRAME.2 - FRAME.0) / counts.len() as f64;
     html! {
-        figure.chart {
+        figure.chart.histogram {
             figcaption { (name) }
             svg viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img" aria-label={ (count(distribution.count())) " durations" } {
                 path.grid d={ "M" (FRAME.0) "," (FRAME.3) " H" (FRAME.2) } {}

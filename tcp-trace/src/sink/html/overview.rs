@@ -140,11 +140,12 @@ fn transitions_chart(points: &[SeriesPoint]) -> Option<Markup> {
     };
     let seen: Vec<_> = points.iter().map(|p| Some(rate(p.seen.saturating_sub(p.lost), p))).collect();
     let lost: Vec<_> = points.iter().map(|p| Some(rate(p.lost, p))).collect();
-    let mut bands = vec![Band { name: "counted and told".to_owned(), class: "c0", values: seen }];
+    let name = "Transitions a second";
+    let mut bands = vec![Band { name: name.to_owned(), class: "c0", values: seen }];
     if lost.iter().any(|lost| *lost > Some(0)) {
         bands.push(Band { name: "lost (counted by kind)".to_owned(), class: "lost", values: lost });
     }
-    chart("Transitions a second", "a second", points, &bands)
+    chart(name, "a second", points, &bands)
 }
 
 /// A population that belongs to nobody in particular; nothing where it is not known or was never there.

@@ -77,7 +77,7 @@ pub(super) fn table(caption: &str, columns: &[Column], rows: Vec<Vec<Cell>>) -> 
     html! {
         div.table tabindex="0" role="region" aria-label=(caption) {
             table {
-                caption { (caption) }
+                caption { span { (caption) } }
                 thead {
                     tr { @for column in columns { th.n[column.is_number] scope="col" { (column.title) } } }
                 }
