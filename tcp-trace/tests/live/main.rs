@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, which is meant")]
 
+mod agent;
 mod aggregate;
 mod close_wait;
 mod connects;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         ("kill", kill::TESTS),
         ("stacks", stacks::TESTS),
         ("zoo", zoo::TESTS),
+        ("agent", agent::TESTS),
     ];
     let trials = groups.iter().flat_map(|(group, tests)| {
         tests.iter().map(move |(name, test)| trial(format!("{group}::{name}"), *test))
