@@ -10,6 +10,7 @@ mod half_open;
 mod line;
 mod obituary;
 mod opened_at;
+mod series;
 pub(crate) mod text;
 mod trouble;
 
@@ -29,6 +30,7 @@ pub use line::LineWriter;
 pub(crate) use line::tests::change as change_of_any_kind;
 pub use obituary::{CLOSED_EVENT_NAME, Closer, Ending, Obituary, Role};
 pub use opened_at::{OpenedAt, StackCount};
+pub use series::{ProcessSample, ProcessSeries, Series, SeriesPoint};
 pub use trouble::{
     Closing, ClosingGroup, ClosingSocket, EndingCount, Inherited, InheritedSocket, ListenerChange,
 };

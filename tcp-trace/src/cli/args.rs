@@ -80,6 +80,8 @@ const REPORT_EXAMPLES: &str = "Examples:
   tcp-trace report                    gather until Ctrl-C (twice: at once)
   tcp-trace report --interval 5s      a report every five seconds
   tcp-trace report --duration 1m --json > report.json
+  tcp-trace report --duration 1m --html report.html
+  tcp-trace report --from incident.tctrace --html incident.html --svg states.svg
   tcp-trace report --close-wait-after 1m --container web
   tcp-trace report --duration 30s --fail-on critical || rollback
 
@@ -241,6 +243,12 @@ pub struct ReportArgs {
     /// One JSON document a report
     #[arg(long)]
     pub json: bool,
+    /// Write the report of the whole run as a page for a browser as well: one file that needs nothing else
+    #[arg(long, value_name = "FILE", conflicts_with = "interval")]
+    pub html: Option<PathBuf>,
+    /// Write the state diagram of the whole run as an SVG picture as well
+    #[arg(long, value_name = "FILE", conflicts_with = "interval")]
+    pub svg: Option<PathBuf>,
     /// How much is kept in memory
     #[command(flatten)]
     pub memory: MemoryArgs,

@@ -6,6 +6,7 @@
 mod closed_table;
 mod doctor_table;
 pub mod file;
+pub mod html;
 pub mod journald;
 mod json;
 mod kill_lines;

@@ -18,6 +18,7 @@ mod floods;
 mod ground_truth;
 mod half_open;
 mod hosts;
+mod html;
 mod kill;
 mod obituaries;
 mod recordings;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         ("filters", filters::TESTS),
         ("recordings", recordings::TESTS),
         ("hosts", hosts::TESTS),
+        ("html", html::TESTS),
         ("existing", existing::TESTS),
         ("obituaries", obituaries::TESTS),
         ("ground_truth", ground_truth::TESTS),

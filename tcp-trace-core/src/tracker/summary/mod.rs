@@ -73,6 +73,7 @@ pub(super) fn report(tracker: &Tracker) -> Report {
         limits: tracker.limits(),
         findings: None,
         distributions: distributions(tracker),
+        series: super::series::series(tracker),
     }
 }
 
@@ -157,7 +158,7 @@ fn accepted(tracker: &Tracker) -> impl Iterator<Item = &Connection> {
 }
 
 /// Whoever it is, with what is known of it.
-fn identity(tracker: &Tracker, id: ProcessId, comm: Option<Comm>) -> ProcessIdentity {
+pub(super) fn identity(tracker: &Tracker, id: ProcessId, comm: Option<Comm>) -> ProcessIdentity {
     let facts = tracker.people.get(id).and_then(|person| person.facts.as_deref());
     ProcessIdentity {
         pid: id.pid,
