@@ -5,7 +5,7 @@
 //!
 //! Reading order, which is the order of the data's path: `state`, `diagram`, `time`, `endpoint`, `process`, `filter`,
 //! `session`, `record`, `survey`, `container`, `input`, `decode`, `mode`, `histogram`, `tracker`, `report`,
-//! `findings`, `snapshot`, `doctor`, `explain`, `kill`.
+//! `findings`, `log`, `metrics`, `snapshot`, `doctor`, `explain`, `kill`.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -20,6 +20,8 @@ pub mod findings;
 pub mod histogram;
 pub mod input;
 pub mod kill;
+pub mod log;
+pub mod metrics;
 pub mod mode;
 pub mod process;
 pub mod record;

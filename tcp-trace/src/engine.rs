@@ -1,6 +1,6 @@
-//! What happens to a batch, wherever it comes from: recorded, decoded, tracked, reported, printed.
+//! What happens to a batch, wherever it comes from: recorded, decoded, tracked, reported, handed on.
 
-use std::{fs::File, io::Write};
+use std::fs::File;
 
 use anyhow::Context as _;
 use tcp_trace_core::{
@@ -14,15 +14,15 @@ use tcp_trace_core::{
     tracker::{Output, Tracker},
 };
 
-use crate::{exit, recording::Writer, sink::Sink, source::Batch, survey::Scope};
+use crate::{outlet::Outlet, recording::Writer, source::Batch, survey::Scope};
 
-/// The core between a source and a sink.
+/// The core between a source and an outlet.
 #[derive(Debug)]
-pub struct Engine<W: Write> {
+pub struct Engine<O: Outlet> {
     tracker: Tracker,
     judge: Judge,
     cadence: Option<Cadence>,
-    sink: Sink<W>,
+    outlet: O,
     recording: Option<Writer<File>>,
     output: Output,
     /// Sums over all windows.
@@ -64,32 +64,40 @@ impl Cadence {
     }
 }
 
-impl<W: Write> Engine<W> {
+impl<O: Outlet> Engine<O> {
     /// An engine; `recording` receives every batch before anything else looks at it.
     pub fn new(
         tracker: Tracker,
         judge: Judge,
         cadence: Option<Cadence>,
-        sink: Sink<W>,
+        outlet: O,
         recording: Option<Writer<File>>,
     ) -> Self {
-        Self { tracker, judge, cadence, sink, recording, output: Output::default(), total: Total::default() }
+        Self {
+            tracker,
+            judge,
+            cadence,
+            outlet,
+            recording,
+            output: Output::default(),
+            total: Total::default(),
+        }
     }
 
     /// The run has begun.
     ///
     /// # Errors
     ///
-    /// If the sink cannot be written.
+    /// What the outlet says.
     pub fn begin(&mut self) -> anyhow::Result<()> {
-        Ok(self.sink.begin().map_err(exit::Output::from)?)
+        self.outlet.begin()
     }
 
     /// Takes a batch.
     ///
     /// # Errors
     ///
-    /// If it cannot be recorded, decoded or printed.
+    /// If it cannot be recorded or decoded, or what the outlet says.
     pub fn batch(&mut self, batch: &Batch) -> anyhow::Result<()> {
         if let Some(recording) = &mut self.recording {
             recording.batch(batch).context("writing the recording; what was written before is intact")?;
@@ -138,7 +146,7 @@ impl<W: Write> Engine<W> {
     ///
     /// # Errors
     ///
-    /// If the sink cannot be written.
+    /// What the outlet says.
     pub fn cut_off(&mut self) -> anyhow::Result<()> {
         self.report()
     }
@@ -158,11 +166,11 @@ impl<W: Write> Engine<W> {
     fn print(&mut self) -> anyhow::Result<()> {
         let Output { changes, closed } = &mut self.output;
         if !changes.is_empty() {
-            self.sink.changes(changes).map_err(exit::Output::from)?;
+            self.outlet.changes(changes)?;
             changes.clear();
         }
         if !closed.is_empty() {
-            self.sink.closed(closed).map_err(exit::Output::from)?;
+            self.outlet.closed(closed)?;
             closed.clear();
         }
         Ok(())
@@ -174,7 +182,7 @@ impl<W: Write> Engine<W> {
         self.total.add(&report.loss);
         let worst = report.findings.iter().flatten().map(|Finding { severity, .. }| *severity).max();
         self.total.worst = self.total.worst.max(worst);
-        Ok(self.sink.report(&report).map_err(exit::Output::from)?)
+        self.outlet.report(report)
     }
 }
 

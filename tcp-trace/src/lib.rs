@@ -5,6 +5,7 @@
 //! `survey` looks at the host without eBPF, and `snapshot` prints what it finds; `doctor` tries what this host allows; `explain` only prints, and
 //! `kill` is the one command that changes something.
 
+pub mod agent;
 pub mod bpf;
 pub mod cli;
 pub mod doctor;
@@ -14,6 +15,7 @@ pub mod explain;
 pub mod host;
 pub mod kill;
 pub mod memory;
+pub mod outlet;
 mod private_mount;
 pub mod recording;
 pub mod run;

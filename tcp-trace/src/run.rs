@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, BufWriter, Write},
+    io::{self, BufWriter},
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
     time::Duration,
@@ -29,6 +29,7 @@ use crate::{
     },
     engine::{Cadence, Engine, Total},
     exit::Exit,
+    outlet::Outlet,
     recording::{RecordingError, Writer},
     sink::{Format, Sink, balance},
     source::{self, Live, Replay},
@@ -146,9 +147,9 @@ fn live(settings: LiveSettings, plan: &Plan<'_>) -> anyhow::Result<Exit> {
 }
 
 /// Feeds the engine until the source ends, or somebody ends it.
-async fn drive<W: Write>(
+async fn drive<O: Outlet>(
     live: &mut Live,
-    engine: &mut Engine<W>,
+    engine: &mut Engine<O>,
     plan: &Plan<'_>,
     duration: Option<Duration>,
     stop: &mut StopSignals,
@@ -234,7 +235,7 @@ fn engine(
     filter: &FilterSpec,
     plan: &Plan<'_>,
     recording: Option<Writer<File>>,
-) -> anyhow::Result<Engine<BufWriter<io::Stdout>>> {
+) -> anyhow::Result<Engine<Sink<BufWriter<io::Stdout>>>> {
     let format = plan.format.with_stacks(session.takes_stacks());
     let sink = Sink::new(BufWriter::with_capacity(1 << 16, io::stdout()), format);
     let (changes, closed) = (sink.wants_changes(), sink.wants_closed());

@@ -67,6 +67,19 @@ impl Subject {
         Self::Process { process: boxed(process) }
     }
 
+    /// The container that it is, or that its process is in; `None` for the host, and where it is not known.
+    #[must_use]
+    pub fn container(&self) -> Option<&ContainerFacts> {
+        match self {
+            Self::Container { container } => Some(container),
+            Self::Process { process }
+            | Self::Listener { process, .. }
+            | Self::Destination { process, .. }
+            | Self::LocalPorts { process, .. } => process.as_ref()?.container.as_ref(),
+            Self::Namespace { .. } => None,
+        }
+    }
+
     /// What tells it from any other subject. A process is its number and its start; what else is known of it may change.
     pub(super) fn key(&self) -> String {
         let id = |process: &Option<Box<ProcessIdentity>>| match process {

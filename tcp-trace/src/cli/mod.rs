@@ -7,4 +7,4 @@ pub mod doctor;
 pub mod explain;
 pub mod kill;
 pub mod settings;
-mod units;
+pub(crate) mod units;

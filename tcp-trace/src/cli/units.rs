@@ -5,7 +5,7 @@ use std::time::Duration;
 use tcp_trace_core::tracker::MOST_CONNECTIONS;
 
 /// `5s`, `300ms`, `1m 30s`; a bare number is seconds, as in the bcc tools.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = |why: &str| format!("{why}; give a duration such as 500ms, 5s or 2m");
     if let Ok(seconds) = text.trim().parse::<f64>() {
         let duration = Duration::try_from_secs_f64(seconds).map_err(|error| wrong(&error.to_string()))?;
@@ -21,8 +21,8 @@ fn nonzero(duration: Duration) -> Option<Duration> {
     (!duration.is_zero()).then_some(duration)
 }
 
-/// `16MiB`, `4M`, `512k`, `65536`: a power of two between a page and 1 GiB, for a ring buffer.
-pub(super) fn buffer(text: &str) -> Result<u32, String> {
+/// `16MiB`, `4M`, `512k`, `65536`: a number of bytes.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -33,11 +33,16 @@ pub(super) fn buffer(text: &str) -> Result<u32, String> {
         "g" | "gb" | "gib" => 1 << 30,
         _ => return Err(format!("`{unit}` is no unit; give a size such as 512k or 16M")),
     };
-    let bytes = number
+    number
         .parse::<u64>()
         .ok()
         .and_then(|number| number.checked_mul(factor))
-        .ok_or_else(|| format!("`{text}` is no size; give one such as 512k or 16M"))?;
+        .ok_or_else(|| format!("`{text}` is no size; give one such as 512k or 16M"))
+}
+
+/// A power of two between a page and 1 GiB, for a ring buffer.
+pub(super) fn buffer(text: &str) -> Result<u32, String> {
+    let bytes = size(text)?;
     if !bytes.is_power_of_two() || !(4096..=1 << 30).contains(&bytes) {
         return Err("the size must be a power of two between 4k and 1G".to_owned());
     }
