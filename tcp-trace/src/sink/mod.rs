@@ -7,7 +7,7 @@ mod kill_lines;
 mod report_table;
 mod snapshot_table;
 mod stream_table;
-mod units;
+pub(crate) mod units;
 
 use std::io::{self, Write};
 
