@@ -20,7 +20,7 @@ const TALL: u16 = 8;
 pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, model: &Model, frame: &Frame) {
     let half_open = &frame.report.half_open;
     pen.title(area, 0, "HALF-OPEN: from the SYN to the last ACK", "⏎ opens the listener's process");
-    pen.line(area, 1, &summary(half_open));
+    pen.line(area, 1, &summary(half_open, area.width));
     let listeners = model.listeners();
     let selected = model.selected().min(listeners.len().saturating_sub(1));
     let details = if area.height >= 18 { (area.height - 4) * 6 / 10 } else { 0 };
@@ -49,25 +49,26 @@ pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, model: &Model, frame: &Frame) 
     (pen.drawn.rows, pen.drawn.page) = counts;
 }
 
-fn summary(half_open: &HalfOpen) -> Line {
+fn summary(half_open: &HalfOpen, width: u16) -> Line {
     let HalfOpen { completed, unknown, expired, reset, dead, live, cookies, .. } = half_open;
     let waiting = if live.is_some_and(|live| live > 0) { Tone::Strong } else { Tone::Plain };
+    let wide = width >= 100;
+    let median = if wide { format!(", p50 {}", time(completed.p50_ns)) } else { String::new() };
     vec![
         piece(maybe(*live), waiting),
-        piece(" half-open now  ", Tone::Plain),
+        piece(" half-open │ ", Tone::Plain),
         piece(count(completed.count + unknown), Tone::Strong),
         piece(
-            format!(" done (p50 {}, p99 {})  ", time(completed.p50_ns), time(completed.p99_ns)),
+            format!(" done{median}, p99 {}, max {} │ ", time(completed.p99_ns), time(completed.max_ns)),
             Tone::Plain,
         ),
-        piece(maybe(*expired), died(*expired)),
-        piece(" expired  ", Tone::Plain),
-        piece(maybe(*reset), died(*reset)),
-        piece(" reset  ", Tone::Plain),
-        piece(maybe(*dead), died(*dead)),
-        piece(" either  ", Tone::Plain),
-        piece(maybe(*cookies), died(*cookies)),
-        piece(" by cookie", Tone::Plain),
+        piece(format!("{} expired  ", maybe(*expired)), died(*expired)),
+        piece(format!("{} reset  ", maybe(*reset)), died(*reset)),
+        piece(
+            format!("{} {}  ", maybe(*dead), if wide { "of one of the two" } else { "either" }),
+            died(*dead),
+        ),
+        piece(format!("{} by cookie", maybe(*cookies)), died(*cookies)),
     ]
 }
 

@@ -153,12 +153,12 @@ fn columns(model: &Model) -> Vec<Column> {
         right("CLOSE_WAIT").clicked(Action::Sort(Sort::CloseWait)),
         left("GROWTH").from(116),
         right("OLDEST"),
-        right("HALF-OPEN").from(72).clicked(Action::Sort(Sort::HalfOpen)),
+        right("HALF-OPEN").from(76).clicked(Action::Sort(Sort::HalfOpen)),
         right("TIME_WAIT").from(92).clicked(Action::Sort(Sort::TimeWait)),
         right("FAILED").clicked(Action::Sort(Sort::Failed)),
         right("CUT").from(100),
-        right("SOCKETS").clicked(Action::Sort(Sort::Live)),
-        right("TRANS/s").clicked(Action::Sort(Sort::Transitions)),
+        right("SOCKS").clicked(Action::Sort(Sort::Live)),
+        right("TR/s").clicked(Action::Sort(Sort::Transitions)),
         if model.by_container { right("PROCS").from(120) } else { left("CONTAINER").from(120).flexible() },
     ]
 }

@@ -102,20 +102,17 @@ impl Pen<'_> {
 
     /// A page of which the lines from `first` on are shown, with a mark where there is more.
     pub(super) fn page(&mut self, area: Rect, lines: &[Line], first: usize) {
-        let page = usize::from(area.height);
+        let room = usize::from(area.height);
+        let page = if lines.len() > room { room.saturating_sub(1) } else { room };
         let first = first.min(lines.len().saturating_sub(page));
-        for (row, line) in (0..area.height).zip(lines.iter().skip(first)) {
+        for (row, line) in (0..area.height).zip(lines.iter().skip(first).take(page)) {
             self.line(area, row, line);
         }
-        let below = lines.len().saturating_sub(first + page);
-        if below > 0 && area.height > 0 {
-            let more = format!(" ↓ {below} more ");
-            let width = more.chars().count() as u16;
-            let x = area.right().saturating_sub(width + 1);
-            self.text(x, area.bottom() - 1, width, &more, Tone::Key);
-        }
-        if first > 0 {
-            self.text(area.right().saturating_sub(14), area.y, 13, &format!(" ↑ {first} more "), Tone::Key);
+        if page < room {
+            let below = lines.len().saturating_sub(first + page);
+            let above = if first > 0 { format!("↑ {first} more  ") } else { String::new() };
+            let below = if below > 0 { format!("↓ {below} more") } else { String::new() };
+            self.text(area.x + 2, area.bottom() - 1, area.width, &format!("{above}{below}"), Tone::Key);
         }
         (self.drawn.rows, self.drawn.page) = (lines.len(), page);
     }
@@ -170,7 +167,9 @@ pub(super) struct Table {
 impl Table {
     /// Draws titles and as many rows as there is room for, the selected one among them.
     pub(super) fn draw(&self, pen: &mut Pen<'_>, area: Rect) {
-        let page = usize::from(area.height.saturating_sub(1));
+        let room = usize::from(area.height.saturating_sub(1));
+        // What is not seen is said in a line of its own.
+        let page = if self.rows.len() > room { room.saturating_sub(1) } else { room };
         (pen.drawn.rows, pen.drawn.page) = (self.rows.len(), page);
         if area.height == 0 {
             return;
@@ -202,11 +201,11 @@ impl Table {
                 pen.highlight(line);
             }
         }
-        let more = self.rows.len().saturating_sub(first + seen.len());
-        if more > 0 {
-            let text = format!(" ↓ {more} more ");
-            let width = text.chars().count() as u16;
-            pen.text(area.right().saturating_sub(width + 1), area.bottom() - 1, width, &text, Tone::Key);
+        let below = self.rows.len().saturating_sub(first + seen.len());
+        if page < room {
+            let above = if first > 0 { format!("↑ {first} more  ") } else { String::new() };
+            let below = if below > 0 { format!("↓ {below} more") } else { String::new() };
+            pen.text(area.x + 2, area.bottom() - 1, area.width, &format!("{above}{below}"), Tone::Dim);
         }
     }
 
@@ -219,14 +218,13 @@ impl Table {
             cells.chain([column.title.chars().count()]).max().unwrap_or(0) as u16
         };
         let mut widths: Vec<u16> = shown.iter().map(|(index, column)| wanted(*index, column)).collect();
-        let gaps = 2 * (widths.len() as u16).saturating_sub(1);
+        let gap = if area.width < 100 { 1 } else { 2 };
+        let gaps = gap * (widths.len() as u16).saturating_sub(1);
         let sum: u16 = widths.iter().fold(gaps, |sum, width| sum.saturating_add(*width));
-        let mut excess = sum.saturating_sub(area.width);
-        for ((_, column), width) in shown.iter().zip(&mut widths).rev() {
-            if column.flexible && excess > 0 {
-                let less = excess.min(width.saturating_sub(8));
-                *width -= less;
-                excess -= less;
+        for _ in 0..sum.saturating_sub(area.width) {
+            let flexible = shown.iter().zip(&mut widths).filter(|((_, column), _)| column.flexible);
+            if let Some((_, widest)) = flexible.max_by_key(|(_, width)| **width) {
+                *widest = widest.saturating_sub(1).max(8);
             }
         }
         let mut x = area.x;
@@ -235,7 +233,7 @@ impl Table {
             .zip(widths)
             .map(|((index, _), width)| {
                 let place = (*index, x, width.min(area.right().saturating_sub(x)));
-                x = x.saturating_add(width + 2);
+                x = x.saturating_add(width + gap);
                 place
             })
             .collect()

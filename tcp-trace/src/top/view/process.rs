@@ -134,23 +134,17 @@ fn listeners(lines: &mut Vec<Line>, report: &Report, focus: &Who) {
     if own.is_empty() {
         return;
     }
-    section(
-        lines,
-        "LISTENERS                       SYN QUEUE   ACCEPT QUEUE  HALF-OPEN   EXPIRED  TURNED AWAY",
-    );
+    section(lines, "LISTENERS                   SYN QUEUE  ACCEPT QUEUE  HALF-OPEN  TURNED AWAY");
     for row in own {
         let full = row.accept_queue.is_some_and(|queue| queue.length > queue.limit);
         lines.push(vec![
-            piece(format!("{:<30}", end(row.local)), Tone::Plain),
+            piece(format!("{:<26}", end(row.local)), Tone::Plain),
             piece(format!("{:>11}", queue(row.syn_queue)), Tone::Plain),
             piece(
-                format!("{:>15}", queue(row.accept_queue)),
+                format!("{:>14}", queue(row.accept_queue)),
                 if full { Tone::Critical } else { Tone::Plain },
             ),
-            piece(
-                format!("{:>11}{:>10}{:>13}", maybe(row.live), maybe(row.expired), maybe(row.drops)),
-                Tone::Plain,
-            ),
+            piece(format!("{:>11}{:>13}", maybe(row.live), maybe(row.drops)), Tone::Plain),
         ]);
     }
 }
@@ -198,14 +192,16 @@ fn close_wait(lines: &mut Vec<Line>, model: &Model, focus: &Who, leak: &CloseWai
     lines.push(vec![piece("came in on ", Tone::Dim), piece(ends(&leak.listeners, 4), Tone::Plain)]);
     lines.push(vec![piece("peers ", Tone::Dim), piece(ends(&leak.peers, 4), Tone::Plain)]);
     stacks(lines, leak.stacks.as_deref(), width);
-    lines.push(line(format!("{:<54}{:>10}  {:<8}{}", "LOCAL ← PEER", "AGE", "FD", "KIND"), Tone::Dim));
+    let pair = |socket: &Socket| format!("{} ← {}", socket.local, socket.peer);
+    let longest = leak.sockets.iter().map(|socket| pair(socket).chars().count()).max().unwrap_or(0).max(12);
+    lines.push(line(format!("{:<longest$}{:>10}  {:<6}KIND", "LOCAL ← PEER", "AGE", "FD"), Tone::Dim));
     for socket in &leak.sockets {
         let fds: Vec<_> = socket.fds.iter().flatten().map(u32::to_string).collect();
         let fds = if socket.fds.is_none() { UNKNOWN.to_owned() } else { fds.join(" ") };
         lines.push(vec![
-            piece(format!("{:<54}", format!("{} ← {}", socket.local, socket.peer)), Tone::Plain),
+            piece(format!("{:<longest$}", pair(socket)), Tone::Plain),
             piece(format!("{:>10}", age(socket.age_ns, socket.age_exact)), Tone::Strong),
-            piece(format!("  {fds:<8}"), Tone::Plain),
+            piece(format!("  {fds:<6}"), Tone::Plain),
             piece(socket.kind.map_or(UNKNOWN, CloseWaitKind::phrase), Tone::Plain),
             piece(note(socket), Tone::Dim),
         ]);

@@ -35,7 +35,8 @@ pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, model: &Model) {
     }
     let page = usize::from(below.height.saturating_sub(1));
     let changes: Vec<_> = model.changes().rev().skip(model.scroll).take(page).collect();
-    let rows: Vec<_> = changes.into_iter().rev().map(cells).collect();
+    let wide = area.width >= 100;
+    let rows: Vec<_> = changes.into_iter().rev().map(|change| cells(change, wide)).collect();
     let empty = rows.is_empty();
     let columns = vec![
         left("TIME"),
@@ -45,7 +46,7 @@ pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, model: &Model) {
         left("PEER").flexible(),
         left("FROM"),
         left("TO"),
-        right("TIME IN FROM"),
+        right("TIME IN FROM").from(100),
         left("WHAT").from(130),
     ];
     Table { columns, rows, selected: None }.draw(pen, below);
@@ -70,7 +71,7 @@ fn notes(model: &Model) -> Vec<String> {
     notes
 }
 
-fn cells(change: &StateChange) -> Vec<Piece> {
+fn cells(change: &StateChange, wide: bool) -> Vec<Piece> {
     let StateChange { time: at, old, new, duration_ns, local, peer, owner, .. } = change;
     let kind = diagram::classify(*old, *new);
     let tone = match kind {
@@ -83,7 +84,10 @@ fn cells(change: &StateChange) -> Vec<Piece> {
     let label = diagram::edge(*old, *new).map_or("", |edge| edge.label);
     let mark = if kind == Kind::Anomalous { "✖ " } else { "→ " };
     vec![
-        piece(at.timestamp().strftime("%H:%M:%S%.3f").to_string(), Tone::Dim),
+        piece(
+            at.timestamp().strftime(if wide { "%H:%M:%S%.3f" } else { "%M:%S%.3f" }).to_string(),
+            Tone::Dim,
+        ),
         piece(pid, Tone::Plain),
         piece(comm, if owner.is_some() { Tone::Strong } else { Tone::Dim }),
         piece(local.to_string(), Tone::Plain),
