@@ -32,10 +32,7 @@ pub(super) const KEYS: &[(&str, &[(&str, &str)])] = &[
             ("Esc", "back; no filter any more"),
             ("s S r", "sort by the next column, the one before, the other way round"),
             ("c", "containers, or processes"),
-            (
-                "/",
-                "filter: -p PID -L PORTS -D PORTS -4 -6 --container NAME --state STATES, or part of a name",
-            ),
+            ("/", "filter, in the words of the command line, or part of a name"),
         ],
     ),
     (

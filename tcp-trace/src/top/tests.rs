@@ -283,9 +283,9 @@ fn a_recording_is_played_and_sought_in() {
     press(&mut model, KeyCode::End);
     assert_eq!(at(&model).0, length - 1);
     press(&mut model, KeyCode::Char(' '));
-    types(&mut model, "++");
+    types(&mut model, "+++");
     assert_eq!(at(&model), (0, true, length), "played from its end it begins anew");
-    assert!(model.tick(Duration::from_secs(1)), "five seconds of it have passed");
+    assert!(model.tick(Duration::from_secs(1)), "ten seconds of it have passed");
     assert_eq!(at(&model).0, 1);
     assert!(model.tick(Duration::from_secs(1_000)));
     assert_eq!(at(&model), (length - 1, false, length));

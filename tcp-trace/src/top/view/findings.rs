@@ -42,9 +42,9 @@ pub(super) fn draw(pen: &mut Pen<'_>, body: Rect, model: &Model) {
 
 /// Since when, cause, advice, evidence.
 pub(super) fn text(finding: &Finding, width: usize) -> Vec<Line> {
-    let Finding { since, cause, advice, evidence, .. } = finding;
+    let Finding { since, cause, advice, .. } = finding;
     let since = since.map_or_else(String::new, |since| format!("Since {} UTC: ", clock(since)));
-    let numbers = evidence.iter().map(number).collect::<Vec<_>>().join("; ");
+    let numbers = numbers(finding);
     [
         (format!("{since}{cause}"), Tone::Plain),
         (format!("→ {advice}"), Tone::Info),
@@ -55,6 +55,11 @@ pub(super) fn text(finding: &Finding, width: usize) -> Vec<Line> {
         wrapped(&printable(&text), width).into_iter().map(move |text| line(format!("    {text}"), tone))
     })
     .collect()
+}
+
+/// `lingering 37; oldest 8.89 s`.
+pub(super) fn numbers(finding: &Finding) -> String {
+    finding.evidence.iter().map(number).collect::<Vec<_>>().join("; ")
 }
 
 fn number(evidence: &Evidence) -> String {

@@ -84,14 +84,14 @@ fn columns() -> Vec<super::pen::Column> {
         right("≥1 s"),
         left("SYN QUEUE"),
         left("ACCEPT QUEUE"),
-        right("TURNED AWAY").from(96),
+        right("DROPPED").from(84),
         right("EXPIRED").from(76),
         right("RESET").from(104),
-        right("SOURCES").from(112),
-        right("DONE").from(120),
+        right("SOURCES").from(128),
+        right("DONE").from(112),
         right("P50").from(130),
         right("P99").from(140),
-        left("WHY").from(90),
+        left("WHY").from(92),
     ]
 }
 
@@ -100,7 +100,7 @@ fn cells(listener: &Listener, width: u16) -> Vec<Piece> {
     let number = |number: Option<u64>, tone| {
         piece(maybe(number), if number.is_some_and(|number| number > 0) { tone } else { Tone::Dim })
     };
-    let bars = if width >= 110 { 12 } else { 5 };
+    let bars = if width >= 140 { 12 } else { 5 };
     vec![
         piece(end(listener.local), Tone::Strong),
         piece(who(listener.process.as_ref()), Tone::Plain),
@@ -138,8 +138,8 @@ fn filled(of: Option<Queue>, width: usize) -> Piece {
 
 /// The selected listener.
 fn detail(pen: &mut Pen<'_>, area: Rect, model: &Model, frame: &Frame, listener: &Listener) {
-    let beside = area.width >= 116;
-    let half = if beside { area.width * 56 / 116 } else { area.width };
+    let beside = area.width >= 130;
+    let half = if beside { area.width * 68 / 130 } else { area.width };
     let height = if beside { area.height } else { area.height * 6 / 10 };
     let spot = Rect { width: half, height, ..area };
     durations(pen, spot, model, listener);

@@ -15,6 +15,11 @@ use super::{
 };
 use tcp_trace_core::process::printable;
 
+/// From so many rows on findings are told with their numbers.
+const ROOMY: u16 = 30;
+/// Reports that the growth of a leak is drawn over.
+const GROWTH: usize = 12;
+
 pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, model: &Model, frame: &Frame) {
     let findings: Vec<_> = frame.report.findings.iter().flatten().collect();
     let lines = told(&findings, area);
@@ -46,8 +51,10 @@ fn told(findings: &[&Finding], area: Rect) -> Vec<Line> {
     let mut spare = most.saturating_sub(shown.max(1));
     for finding in findings.iter().take(shown) {
         lines.push(head(finding));
-        let text = sentences(finding);
-        let mut wanted: Vec<String> = wrapped(&text, width.saturating_sub(4));
+        let mut wanted = wrapped(&sentences(finding), width.saturating_sub(4));
+        if area.height >= ROOMY {
+            wanted.extend(wrapped(&numbers(finding), width.saturating_sub(4)));
+        }
         let cut = wanted.len() > spare;
         wanted.truncate(spare);
         spare -= wanted.len();
@@ -69,6 +76,11 @@ pub(super) fn head(finding: &Finding) -> Line {
         piece(format!("{} {}  ", palette::mark(finding.severity), finding.id), tone),
         piece(printable(&finding.subject.to_string()).into_owned(), Tone::Strong),
     ]
+}
+
+/// The numbers that it rests on.
+fn numbers(finding: &Finding) -> String {
+    printable(&format!("({})", super::findings::numbers(finding))).into_owned()
 }
 
 /// Its cause and what to do.
@@ -140,7 +152,7 @@ fn table(pen: &mut Pen<'_>, area: Rect, model: &Model, frame: &Frame) {
         return;
     }
     let seconds = frame.report.window.seconds;
-    let samples = model.samples(16);
+    let samples = model.samples(GROWTH);
     let rows: Vec<_> = rows.iter().map(|row| cells(row, seconds, &samples)).collect();
     Table { columns: columns(model), rows, selected: Some(model.selected()) }.draw(pen, below);
 }
@@ -159,7 +171,7 @@ fn columns(model: &Model) -> Vec<Column> {
         right("CUT").from(100),
         right("SOCKS").clicked(Action::Sort(Sort::Live)),
         right("TR/s").clicked(Action::Sort(Sort::Transitions)),
-        if model.by_container { right("PROCS").from(120) } else { left("CONTAINER").from(120).flexible() },
+        if model.by_container { right("PROCS").from(120) } else { left("CONTAINER").from(112).flexible() },
     ]
 }
 
@@ -178,7 +190,7 @@ fn cells(row: &Row, seconds: f64, samples: &[&Sample]) -> Vec<Piece> {
     };
     let bad = |severity: Option<Severity>| severity.map_or(Tone::Warning, palette::severity);
     let oldest = if row.close_wait > 0 { age(row.oldest.0, row.oldest.1) } else { NONE.to_owned() };
-    let growth = sparkline(samples.iter().map(|sample| leak(sample, &row.who)), 16);
+    let growth = sparkline(samples.iter().map(|sample| leak(sample, &row.who)), GROWTH);
     let rate = if seconds > 0.0 { short(row.transitions as f64 / seconds) } else { UNKNOWN.to_owned() };
     vec![
         piece(worst.0, worst.1),

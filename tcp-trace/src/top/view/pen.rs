@@ -218,9 +218,10 @@ impl Table {
             cells.chain([column.title.chars().count()]).max().unwrap_or(0) as u16
         };
         let mut widths: Vec<u16> = shown.iter().map(|(index, column)| wanted(*index, column)).collect();
-        let gap = if area.width < 100 { 1 } else { 2 };
-        let gaps = gap * (widths.len() as u16).saturating_sub(1);
-        let sum: u16 = widths.iter().fold(gaps, |sum, width| sum.saturating_add(*width));
+        let bare: u16 = widths.iter().fold(0, |sum, width| sum.saturating_add(*width));
+        let gaps = (widths.len() as u16).saturating_sub(1);
+        let gap = if bare.saturating_add(2 * gaps) <= area.width { 2 } else { 1 };
+        let sum = bare.saturating_add(gap * gaps);
         for _ in 0..sum.saturating_sub(area.width) {
             let flexible = shown.iter().zip(&mut widths).filter(|((_, column), _)| column.flexible);
             if let Some((_, widest)) = flexible.max_by_key(|(_, width)| **width) {

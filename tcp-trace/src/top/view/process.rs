@@ -134,7 +134,7 @@ fn listeners(lines: &mut Vec<Line>, report: &Report, focus: &Who) {
     if own.is_empty() {
         return;
     }
-    section(lines, "LISTENERS                   SYN QUEUE  ACCEPT QUEUE  HALF-OPEN  TURNED AWAY");
+    section(lines, "LISTENERS                   SYN QUEUE  ACCEPT QUEUE  HALF-OPEN      DROPPED");
     for row in own {
         let full = row.accept_queue.is_some_and(|queue| queue.length > queue.limit);
         lines.push(vec![

@@ -359,8 +359,9 @@ impl Layout {
             && let Some(summary) = flows.report.states.get(&state)
             && state != Close
         {
-            let entered = per_second(summary.entered as f64 / flows.seconds.max(1e-9));
-            pen.text(area.x + 1, area.y + 3, area.width - 2, &format!("entered {entered}"), Tone::Dim);
+            let rate = summary.entered as f64 / flows.seconds;
+            let rate = if flows.seconds > 0.0 { per_second(rate) } else { UNKNOWN.to_owned() };
+            pen.text(area.x + 1, area.y + 3, area.width - 2, &format!("entered {rate}"), Tone::Dim);
         }
     }
 }
