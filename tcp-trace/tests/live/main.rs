@@ -17,6 +17,7 @@ mod half_open;
 mod hosts;
 mod kill;
 mod obituaries;
+mod pty;
 mod recordings;
 mod requirements;
 mod results;
@@ -25,6 +26,7 @@ mod stacks;
 mod states;
 mod stream;
 mod survey;
+mod top;
 mod tracer;
 mod zoo;
 
@@ -49,7 +51,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Durations are measured: tests at the same time would disturb each other.
     arguments.test_threads.get_or_insert(1);
-    let groups: [(&str, &[(&str, Test)]); 22] = [
+    let groups: [(&str, &[(&str, Test)]); 23] = [
         ("counts", counts::TESTS),
         ("aggregate", aggregate::TESTS),
         ("close_wait", close_wait::TESTS),
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
         ("doctor", doctor::TESTS),
         ("kill", kill::TESTS),
         ("stacks", stacks::TESTS),
+        ("top", top::TESTS),
         ("zoo", zoo::TESTS),
     ];
     let trials = groups.iter().flat_map(|(group, tests)| {
