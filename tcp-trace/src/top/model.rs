@@ -370,7 +370,14 @@ impl Model {
         listeners.sort_by_key(|listener| {
             let full =
                 listener.accept_queue.is_some_and(|queue| queue.length > 0 && queue.length >= queue.limit);
-            Reverse((full, listener.overdue, listener.live, listener.drops, listener.completed.count))
+            Reverse((
+                listener.overdue > Some(0),
+                full,
+                listener.overdue,
+                listener.live,
+                listener.drops,
+                listener.completed.count,
+            ))
         });
         if self.reverse {
             listeners.reverse();

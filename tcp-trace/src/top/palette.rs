@@ -93,7 +93,26 @@ impl Palette {
     /// The selected row.
     #[must_use]
     pub fn selected(self) -> Style {
-        Style::new().add_modifier(Modifier::REVERSED)
+        match self.depth {
+            Depth::Many => Style::new().bg(Color::Indexed(238)).add_modifier(Modifier::BOLD),
+            // Of one colour, so that it is one bar.
+            _ => Style::new().fg(Color::Reset).add_modifier(Modifier::REVERSED),
+        }
+    }
+
+    /// A filled box.
+    #[must_use]
+    pub fn filled(self, tone: Tone) -> Style {
+        match (tone, self.depth) {
+            (Tone::Dim | Tone::Plain, Depth::Many) => {
+                Style::new().fg(Color::Indexed(248)).bg(Color::Indexed(236))
+            }
+            (Tone::Flow | Tone::Info, Depth::Many) => {
+                Style::new().fg(Color::Indexed(255)).bg(Color::Indexed(24)).add_modifier(Modifier::BOLD)
+            }
+            (Tone::Dim | Tone::Plain, _) => self.style(tone),
+            _ => self.style(tone).add_modifier(Modifier::REVERSED),
+        }
     }
 }
 
@@ -104,6 +123,17 @@ pub fn severity(severity: Severity) -> Tone {
         Severity::Info => Tone::Info,
         Severity::Warning => Tone::Warning,
         Severity::Critical => Tone::Critical,
+    }
+}
+
+/// The mark of a finding.
+#[must_use]
+pub fn sign(tone: Tone) -> &'static str {
+    match tone {
+        Tone::Info => "●",
+        Tone::Warning => "▲",
+        Tone::Critical => "✖",
+        _ => " ",
     }
 }
 

@@ -143,7 +143,9 @@ impl Pty {
         };
         thread::sleep(Duration::from_millis(50));
         let raw = String::from_utf8_lossy(&self.raw.lock().unwrap()).into_owned();
-        let (_, after) = raw.rsplit_once("\u{1b}[?1049l").unwrap_or_else(|| panic!("the alternate screen is not left: {raw:?}"));
+        let (_, after) = raw
+            .rsplit_once("\u{1b}[?1049l")
+            .unwrap_or_else(|| panic!("the alternate screen is not left: {raw:?}"));
         assert!(after.contains("\u{1b}[?25h"), "the cursor is shown again: {after:?}");
         assert!(!self.is_raw(), "the terminal is given back");
         (status.code(), after.to_owned())

@@ -79,7 +79,11 @@ fn it_stops_and_goes_on() {
     for by_key in [true, false] {
         let mut screen = start(&ns);
         screen.wait_for("PROCESSES");
-        if by_key { screen.send("\u{1a}") } else { screen.signal(Signal::TSTP) }
+        if by_key {
+            screen.send("\u{1a}")
+        } else {
+            screen.signal(Signal::TSTP)
+        }
         let stat = format!("/proc/{}/stat", screen.pid());
         let stopped = || fs::read_to_string(&stat).unwrap().contains(") T ");
         for _ in 0..500 {

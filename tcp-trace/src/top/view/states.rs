@@ -101,10 +101,11 @@ impl Flows<'_> {
         let worst = self.report.findings.iter().flatten().filter(|finding| about(finding.id, state));
         let lingers = state == CloseWait && self.report.close_wait.lingering > 0;
         let least = lingers.then_some(Severity::Warning);
+        let there = self.live(state).is_some_and(|live| live > 0);
         match worst.map(|finding| finding.severity).max().max(least) {
-            Some(severity) => palette::severity(severity),
-            None if self.live(state).is_some_and(|live| live > 0) => Tone::Flow,
-            None => Tone::Dim,
+            Some(severity) if there || state == Listen => palette::severity(severity),
+            _ if there => Tone::Flow,
+            _ => Tone::Dim,
         }
     }
 
@@ -336,19 +337,15 @@ impl Layout {
         };
         let room = usize::from(self.width) - 2;
         let text = format!("{name} {number:>width$}", width = room.saturating_sub(name.chars().count() + 1));
+        let style = pen.palette.filled(tone);
         if self.height == 1 {
-            pen.text(area.x, area.y, area.width, &format!(" {text} "), tone);
-            pen.highlight(area);
+            pen.styled(area.x, area.y, area.width, &format!("{}{text} ", palette::sign(tone)), style);
             return;
         }
         frame(pen, area, tone);
         let line = Rect { x: area.x + 1, y: area.y + 1, width: area.width - 2, height: 1 };
-        let alarm = matches!(tone, Tone::Critical | Tone::Warning);
-        let weight = if alarm || tone == Tone::Dim { tone } else { Tone::Strong };
-        pen.text(line.x, line.y, line.width, &text, weight);
-        if alarm {
-            pen.highlight(line);
-        }
+        pen.styled(line.x, line.y, line.width, &text, style);
+        pen.text(area.x + 2, area.y, 3, &format!(" {} ", palette::sign(tone)).replace("   ", "───"), tone);
         if self.height > 3
             && let Some((p50, p99)) = flows.time_in(state)
         {
