@@ -14,9 +14,9 @@ mod trouble;
 pub use change::{EVENT_NAME, Process, StateChange};
 pub use document::{
     CloseWait, CloseWaitKinds, CloseWaitProcess, Connect, ConnectFailures, ContainerSummary, DurationSummary,
-    Limit, Loss, ModeSpan, OwnerState, PeerCount, ProcessIdentity, ProcessSummary, Report, SCHEMA, Socket,
-    SocketHolder, Source, StateSummary, TimeWait, TimeWaitCloser, TimeWaitDestination, TimeWaitProcess,
-    TransitionCount, Window,
+    Limit, Loss, ModeSpan, OwnerState, PeerCount, ProcessIdentity, ProcessSockets, ProcessSummary, Report,
+    SCHEMA, Socket, SocketHolder, Source, StateSummary, TimeWait, TimeWaitCloser, TimeWaitDestination,
+    TimeWaitProcess, TransitionCount, Window,
 };
 pub use half_open::{
     HalfOpen, HalfOpenCause, HalfOpenSources, Listener, NamespaceSummary, PrefixCount, Queue,

@@ -4,15 +4,19 @@
 use std::{
     collections::VecDeque,
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use anyhow::ensure;
-use tcp_trace_core::report::{Obituary, Report, StateChange};
+use tcp_trace_core::report::{Obituary, ProcessSockets, Report, StateChange};
 
 use super::{
     frame::{Frame, Handshakes, Ring},
     model::STREAM,
+    rows::Who,
 };
 use crate::outlet::Outlet;
 
@@ -32,6 +36,8 @@ pub struct Delivery {
     pub changes: VecDeque<StateChange>,
     /// Transitions that there was no room for.
     pub skipped: u64,
+    /// The sockets of the process that is looked at, and whose they are.
+    pub sockets: Option<(Who, ProcessSockets)>,
     /// How much of a recording has been read, from 0 to 1.
     pub progress: Option<f64>,
     /// There is nothing more to come; why, if that was too early.
@@ -40,12 +46,34 @@ pub struct Delivery {
 
 /// Where the one thread puts things, and the other takes them from.
 #[derive(Clone, Debug, Default)]
-pub struct Inbox(Arc<Mutex<Delivery>>);
+pub struct Inbox {
+    delivery: Arc<Mutex<Delivery>>,
+    /// Whose sockets are wanted: the process that is looked at.
+    wanted: Arc<Mutex<Option<Who>>>,
+    /// A report has come since its sockets were looked for.
+    due: Arc<AtomicBool>,
+}
 
 impl Inbox {
     fn lock(&self) -> MutexGuard<'_, Delivery> {
         // Whoever panicked has not left half a delivery: each is a push.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.delivery.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says whose sockets are wanted.
+    pub fn want(&self, who: Option<Who>) {
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        if *wanted != who {
+            *wanted = who;
+            self.due.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whose sockets are to be looked for: once for each report.
+    #[must_use]
+    pub fn wanted(&self) -> Option<Who> {
+        let due = self.due.swap(false, Ordering::Relaxed);
+        if due { self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone() } else { None }
     }
 
     /// Takes everything away.
@@ -103,6 +131,7 @@ impl Outlet for Live {
     fn report(&mut self, report: Report) -> anyhow::Result<()> {
         let frame = Frame::new(report, Vec::new(), mem::take(&mut self.handshakes));
         self.inbox.put(|delivery| delivery.frames.push(frame));
+        self.inbox.due.store(true, Ordering::Relaxed);
         Ok(())
     }
 }

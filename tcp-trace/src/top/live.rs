@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use tcp_trace_core::{
     filter::FilterSpec,
     findings::Judge,
+    time::WallTime,
     tracker::{self, Tracker},
 };
 use tokio::{
@@ -16,6 +17,7 @@ use tokio::{
 use super::{
     inbox::{self, Inbox},
     model::Model,
+    rows::Who,
     screen::{self, Left, Orders},
     signals::{self, Signals},
 };
@@ -34,6 +36,8 @@ use crate::{
 
 /// How long the last look at the sockets may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Sockets of the process that is looked at.
+const SOCKETS: usize = 500;
 
 pub(super) fn run(args: &TopArgs, verbose: u8) -> anyhow::Result<Exit> {
     let LiveSettings { options, filter, duration, stacks } =
@@ -59,8 +63,8 @@ pub(super) fn run(args: &TopArgs, verbose: u8) -> anyhow::Result<Exit> {
         let outlet = inbox::Live::new(inbox.clone());
         let mut engine = Engine::new(tracker, Judge::new(thresholds), Some(cadence), outlet, None);
         let (sender, left) = unbounded_channel();
-        let screen = screen::start(Model::live(super::palette()), inbox, orders.clone(), sender)?;
-        let driven = drive(&mut live, &mut engine, every, duration, &mut signals, left).await;
+        let screen = screen::start(Model::live(super::palette()), inbox.clone(), orders.clone(), sender)?;
+        let driven = drive(&mut live, &mut engine, every, duration, &mut signals, &inbox, left).await;
         let closed = signals::close(screen, &orders);
         driven.and(closed)?;
         engine.finish()
@@ -79,6 +83,7 @@ async fn drive(
     every: Duration,
     duration: Option<Duration>,
     signals: &mut Signals,
+    inbox: &Inbox,
     mut left: UnboundedReceiver<Left>,
 ) -> anyhow::Result<()> {
     engine.begin()?;
@@ -119,10 +124,21 @@ async fn drive(
                 Some(batch) => {
                     engine.batch(&batch)?;
                     live.look_at(engine.take_wanted());
+                    look_for_sockets(engine, inbox);
                 }
                 None => return Ok(()),
             }
         }
+    }
+}
+
+/// Finds the sockets of the process that is looked at.
+fn look_for_sockets(engine: &Engine<inbox::Live>, inbox: &Inbox) {
+    if let Some(who) = inbox.wanted()
+        && let Who::Process(pid, start) = who
+    {
+        let sockets = engine.sockets_of(pid, start.map(WallTime), SOCKETS);
+        inbox.put(|delivery| delivery.sockets = Some((who, sockets)));
     }
 }
 

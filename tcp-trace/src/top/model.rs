@@ -4,7 +4,7 @@
 use std::{cmp::Reverse, sync::Arc, time::Duration};
 
 use ratatui::layout::Rect;
-use tcp_trace_core::report::{Listener, StateChange};
+use tcp_trace_core::report::{Listener, ProcessSockets, StateChange};
 
 use super::{
     filter,
@@ -174,6 +174,8 @@ pub struct Model {
     pub focus: Option<Who>,
     /// What is shown of what there is.
     pub filter: filter::View,
+    /// The sockets of the process that is looked at, of a live run.
+    pub sockets: Option<(Who, ProcessSockets)>,
     /// What is being typed.
     pub prompt: Option<Prompt>,
     /// The last transitions that the filter wants.
@@ -217,6 +219,7 @@ impl Model {
             by_container: false,
             focus: None,
             filter: filter::View::default(),
+            sockets: None,
             prompt: None,
             stream: Ring::new(STREAM),
             skipped: 0,

@@ -82,6 +82,7 @@ impl Loop {
             self.deliveries();
             self.dirty |= self.model.tick(ticked.elapsed());
             ticked = Instant::now();
+            self.inbox.want((self.model.screen == View::Process).then(|| self.model.focused()).flatten());
             if self.requests()? {
                 break;
             }
@@ -112,6 +113,10 @@ impl Loop {
         let moves = !self.model.is_frozen();
         self.dirty |= moves && !delivery.frames.is_empty();
         self.dirty |= moves && self.model.screen == View::Stream && !delivery.changes.is_empty();
+        if delivery.sockets.is_some() {
+            self.model.sockets = delivery.sockets;
+            self.dirty |= moves && self.model.screen == View::Process;
+        }
         delivery.frames.into_iter().for_each(|frame| self.model.take(frame));
         if !delivery.changes.is_empty() || delivery.skipped > 0 {
             self.model.take_changes(delivery.changes.into(), delivery.skipped);

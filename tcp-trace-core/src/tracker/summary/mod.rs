@@ -5,6 +5,7 @@ mod closing;
 mod connect;
 mod half_open;
 mod processes;
+mod sockets;
 mod time_wait;
 mod trouble;
 
@@ -15,9 +16,12 @@ use tcp_trace_common::counters::pair;
 use super::{Tracker, connection::Connection};
 use crate::{
     process::{Comm, ProcessId},
-    report::{ProcessIdentity, Report, SCHEMA, Source, StateSummary, TransitionCount, Window},
+    report::{
+        ProcessIdentity, ProcessSockets, Report, SCHEMA, Source, StateSummary, TransitionCount, Window,
+    },
     session::Degradation,
     state::TcpState,
+    time::WallTime,
 };
 
 /// The states that a report always lists; TIME_WAIT has its own section, because no transition enters it.
@@ -69,6 +73,16 @@ pub(super) fn report(tracker: &Tracker) -> Report {
         limits: tracker.limits(),
         findings: None,
     }
+}
+
+/// The sockets of one process as they are now.
+pub(super) fn sockets_of(
+    tracker: &Tracker,
+    pid: u32,
+    start: Option<WallTime>,
+    most: usize,
+) -> ProcessSockets {
+    sockets::of(tracker, pid, start, most)
 }
 
 /// What the run does without, and what the last survey could not look at.

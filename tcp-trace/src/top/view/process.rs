@@ -4,6 +4,7 @@ use ratatui::layout::Rect;
 use tcp_trace_core::{
     process::{OwnerSource, printable},
     report::{CloseWaitProcess, OwnerState, PeerCount, ProcessIdentity, Report, Socket, StackCount},
+    state::TcpState,
     survey::CloseWaitKind,
 };
 
@@ -36,6 +37,7 @@ pub(super) fn draw(pen: &mut Pen<'_>, area: Rect, model: &Model, frame: &Frame) 
         close_wait(&mut lines, model, &focus, leak, width);
     }
     closing(&mut lines, report, &focus);
+    sockets(&mut lines, model, &focus);
     connects(&mut lines, report, &focus);
     transitions(&mut lines, report, &focus);
     let name = identity.map_or_else(|| gone(&focus), |process| who(Some(process)));
@@ -261,6 +263,44 @@ fn closing(lines: &mut Vec<Line>, report: &Report, focus: &Who) {
             ]);
         }
     }
+}
+
+/// Every socket, of a live run.
+fn sockets(lines: &mut Vec<Line>, model: &Model, focus: &Who) {
+    let Some((_, all)) = model.sockets.as_ref().filter(|(who, _)| who == focus) else { return };
+    let states = all.states.iter().map(|(state, number)| format!("{state} {}", count(*number)));
+    section(lines, &format!("SOCKETS now: {}", states.collect::<Vec<_>>().join(", ")));
+    let longest =
+        |end: fn(&Socket) -> String| all.sockets.iter().map(|row| end(row).len()).max().unwrap_or(0).max(6);
+    let (local, peer) = (longest(|row| row.local.to_string()), longest(peer_of));
+    lines.push(line(
+        format!("{:<local$} {:<peer$} {:<11} {:>9}  FD", "LOCAL", "PEER", "STATE", "AGE"),
+        Tone::Dim,
+    ));
+    for row in &all.sockets {
+        let fds: Vec<_> = row.fds.iter().flatten().map(u32::to_string).collect();
+        let fds = if row.fds.is_none() { UNKNOWN.to_owned() } else { fds.join(" ") };
+        let note = note(row);
+        let text = format!(
+            "{:<local$} {:<peer$} {:<11} {:>9}  {fds}{note}",
+            row.local.to_string(),
+            peer_of(row),
+            row.state.to_string(),
+            age(row.age_ns, row.age_exact)
+        );
+        lines.push(line(text, if row.state == TcpState::CloseWait { Tone::Warning } else { Tone::Plain }));
+    }
+    let rest = all.states.values().sum::<u64>().saturating_sub(all.sockets.len() as u64);
+    if rest > 0 {
+        lines.push(line(
+            format!("… and {} that have been in their states for less long", count(rest)),
+            Tone::Dim,
+        ));
+    }
+}
+
+fn peer_of(socket: &Socket) -> String {
+    if socket.state == TcpState::Listen { NONE.to_owned() } else { socket.peer.to_string() }
 }
 
 /// What it could not connect to, and what was cut off.
