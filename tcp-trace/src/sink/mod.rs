@@ -6,10 +6,13 @@
 mod closed_table;
 mod doctor_table;
 pub mod file;
+pub mod html;
 pub mod journald;
 mod json;
 mod kill_lines;
 pub mod lines;
+pub mod otlp;
+pub mod prometheus;
 mod report_table;
 mod snapshot_table;
 mod stream_table;

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed, which is meant")]
 
+mod agent;
 mod aggregate;
 mod close_wait;
 mod connects;
@@ -17,6 +18,7 @@ mod floods;
 mod ground_truth;
 mod half_open;
 mod hosts;
+mod html;
 mod kill;
 mod obituaries;
 mod recordings;
@@ -52,7 +54,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Durations are measured: tests at the same time would disturb each other.
     arguments.test_threads.get_or_insert(1);
-    let groups: [(&str, &[(&str, Test)]); 23] = [
+    let groups: &[(&str, &[(&str, Test)])] = &[
         ("counts", counts::TESTS),
         ("aggregate", aggregate::TESTS),
         ("close_wait", close_wait::TESTS),
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         ("filters", filters::TESTS),
         ("recordings", recordings::TESTS),
         ("hosts", hosts::TESTS),
+        ("html", html::TESTS),
         ("existing", existing::TESTS),
         ("obituaries", obituaries::TESTS),
         ("ground_truth", ground_truth::TESTS),
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         ("kill", kill::TESTS),
         ("stacks", stacks::TESTS),
         ("zoo", zoo::TESTS),
+        ("agent", agent::TESTS),
         ("sinks", sinks::TESTS),
     ];
     let trials = groups.iter().flat_map(|(group, tests)| {
