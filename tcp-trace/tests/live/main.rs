@@ -21,6 +21,7 @@ mod hosts;
 mod html;
 mod kill;
 mod obituaries;
+mod pty;
 mod recordings;
 mod requirements;
 mod results;
@@ -30,6 +31,7 @@ mod stacks;
 mod states;
 mod stream;
 mod survey;
+mod top;
 mod tracer;
 mod zoo;
 
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
         ("doctor", doctor::TESTS),
         ("kill", kill::TESTS),
         ("stacks", stacks::TESTS),
+        ("top", top::TESTS),
         ("zoo", zoo::TESTS),
         ("agent", agent::TESTS),
         ("sinks", sinks::TESTS),
