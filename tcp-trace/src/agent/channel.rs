@@ -320,8 +320,8 @@ impl Worker {
         self.pause = FIRST_PAUSE;
     }
 
-    /// The exporter, which is made anew if it could not be had the last time; pauses if it still cannot.
-    fn exporter(&mut self) -> Option<&mut Exporter> {
+    /// Makes the exporter anew if it could not be had the last time; pauses if it still cannot.
+    fn obtain(&mut self) {
         if self.exporter.is_none() {
             match Exporter::new(&self.config, &self.origin) {
                 Ok(exporter) => self.exporter = Some(exporter),
@@ -331,7 +331,6 @@ impl Worker {
                 }
             }
         }
-        self.exporter.as_mut()
     }
 
     /// Sends the batch, or pauses after a failure.
@@ -340,7 +339,8 @@ impl Worker {
             return;
         }
         let totals = Arc::clone(&self.shared.totals);
-        let Some(exporter) = self.exporter() else { return };
+        self.obtain();
+        let Some(exporter) = &mut self.exporter else { return };
         match exporter.send(&self.batch) {
             Ok(()) => {
                 totals.delivered.fetch_add(self.batch.len() as u64, Relaxed);

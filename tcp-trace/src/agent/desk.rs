@@ -127,7 +127,10 @@ impl Desk {
         let before = (std::mem::replace(&mut self.origin, origin), std::mem::replace(&mut self.not, not));
         let moved = before != (self.origin.clone(), self.not);
         let mut fresh = BTreeMap::new();
-        for (name, sink) in config.sinks.iter().filter(|(name, _)| !self.lines.contains_key(*name)) {
+        for (name, sink) in &config.sinks {
+            if self.lines.contains_key(name) {
+                continue;
+            }
             match self.line(name, sink) {
                 Ok(line) => fresh.insert(name.clone(), line),
                 Err(error) => {

@@ -13,6 +13,7 @@ mod explain;
 mod findings;
 mod format;
 mod found;
+mod html;
 mod incident;
 mod kill;
 mod log;

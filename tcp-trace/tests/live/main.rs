@@ -18,8 +18,10 @@ mod floods;
 mod ground_truth;
 mod half_open;
 mod hosts;
+mod html;
 mod kill;
 mod obituaries;
+mod pty;
 mod recordings;
 mod requirements;
 mod results;
@@ -29,6 +31,7 @@ mod stacks;
 mod states;
 mod stream;
 mod survey;
+mod top;
 mod tracer;
 mod zoo;
 
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         ("filters", filters::TESTS),
         ("recordings", recordings::TESTS),
         ("hosts", hosts::TESTS),
+        ("html", html::TESTS),
         ("existing", existing::TESTS),
         ("obituaries", obituaries::TESTS),
         ("ground_truth", ground_truth::TESTS),
@@ -75,6 +79,7 @@ fn main() -> ExitCode {
         ("doctor", doctor::TESTS),
         ("kill", kill::TESTS),
         ("stacks", stacks::TESTS),
+        ("top", top::TESTS),
         ("zoo", zoo::TESTS),
         ("agent", agent::TESTS),
         ("sinks", sinks::TESTS),

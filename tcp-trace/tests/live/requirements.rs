@@ -46,6 +46,8 @@ pub(crate) enum Feature {
     Journal,
     /// rsyslogd.
     Rsyslog,
+    /// Chromium.
+    Browser,
 }
 
 /// Major and minor version of a kernel.
@@ -69,7 +71,7 @@ struct Facts {
 }
 
 impl Feature {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::TpBtfCookie,
         Self::Fentry,
         Self::Mptcp,
@@ -83,6 +85,7 @@ impl Feature {
         Self::Logrotate,
         Self::Journal,
         Self::Rsyslog,
+        Self::Browser,
     ];
 
     fn facts(self) -> Facts {
@@ -106,6 +109,7 @@ impl Feature {
             Self::Journal => machine("the journal", no_journal),
             Self::Rsyslog => machine("rsyslogd", || no_file(&["rsyslogd"], "rsyslog is not installed")),
             Self::WebServer => Facts { name: "a web server", since: None, excuse: no_web_server },
+            Self::Browser => machine("Chromium", || no_program("chromium", "chromium is not installed")),
         }
     }
 
