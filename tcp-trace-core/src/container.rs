@@ -226,6 +226,28 @@ pub fn v2_path(proc_cgroup: &str) -> Option<&str> {
     lines(proc_cgroup).find(|(hierarchy, _)| *hierarchy == "0").map(|(_, path)| existing(path))
 }
 
+/// A `/proc/PID/cgroup` that was read in a cgroup namespace, with the paths of the v2 hierarchy as the host has them;
+/// `root` is the namespace's root there. What leads out of the host's own hierarchy stays as it is.
+#[must_use]
+pub fn seen_from(proc_cgroup: &str, root: &str) -> String {
+    let whole = |line: &str| {
+        let path = line.strip_prefix("0::").filter(|path| path.starts_with('/'))?;
+        Some(format!("0::{}", joined(root, path)?))
+    };
+    proc_cgroup.lines().map(|line| whole(line).unwrap_or_else(|| line.to_owned()) + "\n").collect()
+}
+
+/// `/a/b/c` and `/../x` are `/a/b/x`. Only at its beginning can the kernel's path lead upwards.
+fn joined(root: &str, path: &str) -> Option<String> {
+    let (mut root, mut path) = (root.trim_end_matches('/'), path);
+    while let Some(rest) = path.strip_prefix("/..").filter(|rest| rest.is_empty() || rest.starts_with('/')) {
+        root = root.rsplit_once('/')?.0;
+        path = rest;
+    }
+    let whole = format!("{root}{}", if path == "/" { "" } else { path });
+    Some(if whole.is_empty() { "/".to_owned() } else { whole })
+}
+
 /// Number of the hierarchy, and path.
 fn lines(proc_cgroup: &str) -> impl Iterator<Item = (&str, &str)> {
     proc_cgroup.lines().filter_map(|line| {

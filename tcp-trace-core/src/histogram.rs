@@ -1,4 +1,4 @@
-//! A histogram of nanoseconds: exact count, minimum and maximum, percentiles within 0.1 %.
+//! A histogram of nanoseconds: exact count, sum, minimum and maximum, percentiles within 0.1 %.
 //!
 //! Values share a bucket when they agree in their ten highest bits. Memory is taken per power of two that
 //! occurs (4 KiB each), so a histogram of similar durations costs a few of them and none can exceed 54.
@@ -13,6 +13,8 @@ pub struct Histogram {
     count: u64,
     min: u64,
     max: u64,
+    /// Wider than any single duration: a million sockets that live for a day are more nanoseconds than 64 bits hold.
+    sum: u128,
     /// Of `count`, those of which only bounds are known.
     coarse: u64,
     /// Index: octave of the value. Octave 0 holds the values below `SUB`, exactly.
@@ -35,6 +37,7 @@ impl Histogram {
         self.min = if self.count == 0 { nanoseconds } else { self.min.min(nanoseconds) };
         self.max = self.max.max(nanoseconds);
         self.count = self.count.saturating_add(1);
+        self.sum = self.sum.saturating_add(u128::from(nanoseconds));
     }
 
     /// Adds so many durations that lie somewhere between two bounds: they count as the middle, the bounds as the shortest
@@ -43,7 +46,8 @@ impl Histogram {
         if count == 0 {
             return;
         }
-        let (octave, bucket) = place(least + (most - least) / 2);
+        let middle = least + (most - least) / 2;
+        let (octave, bucket) = place(middle);
         if self.octaves.len() <= octave {
             self.octaves.resize_with(octave + 1, || None);
         }
@@ -57,12 +61,45 @@ impl Histogram {
         self.max = self.max.max(most);
         self.count = self.count.saturating_add(count);
         self.coarse = self.coarse.saturating_add(count);
+        self.sum = self.sum.saturating_add(u128::from(middle) * u128::from(count));
     }
 
     /// Of all durations, those of which only bounds are known.
     #[must_use]
     pub fn coarse(&self) -> u64 {
         self.coarse
+    }
+
+    /// All durations together; those of which only bounds are known count as their middle.
+    #[must_use]
+    pub fn sum(&self) -> u128 {
+        self.sum
+    }
+
+    /// How many durations exceed the bound before and not their own, for each of the rising `bounds`; the last number is of
+    /// those that exceed them all. A duration within 0.1 % of a bound may be on either side of it, and one of which only
+    /// bounds are known is where its middle is.
+    #[must_use]
+    pub fn buckets(&self, bounds: &[u64]) -> Vec<u64> {
+        let mut counts = vec![0_u64; bounds.len() + 1];
+        for (value, tally) in self.values() {
+            let place = bounds.partition_point(|bound| *bound < value);
+            if let Some(count) = counts.get_mut(place) {
+                *count = count.saturating_add(tally);
+            }
+        }
+        counts
+    }
+
+    /// The middle of each bucket that is not empty, rising, and what is in it.
+    fn values(&self) -> impl Iterator<Item = (u64, u64)> {
+        let octaves = self.octaves.iter().enumerate();
+        let buckets = octaves.flat_map(|(octave, buckets)| {
+            buckets.iter().flat_map(|buckets| buckets.iter().enumerate()).map(move |bucket| (octave, bucket))
+        });
+        buckets
+            .filter(|(_, (_, tally))| **tally > 0)
+            .map(|(octave, (bucket, tally))| (middle(octave, bucket).clamp(self.min, self.max), *tally))
     }
 
     /// How many durations were added.
@@ -88,16 +125,11 @@ impl Histogram {
     pub fn percentile(&self, percent: u64) -> Option<u64> {
         let rank = (u128::from(self.count) * u128::from(percent)).div_ceil(100).max(1);
         let mut passed = 0_u128;
-        for (octave, buckets) in self.octaves.iter().enumerate() {
-            let Some(buckets) = buckets else { continue };
-            for (bucket, tally) in buckets.iter().enumerate() {
-                passed += u128::from(*tally);
-                if passed >= rank {
-                    return Some(middle(octave, bucket).clamp(self.min, self.max));
-                }
-            }
-        }
-        None
+        let mut values = self.values();
+        values.find_map(|(value, tally)| {
+            passed += u128::from(tally);
+            (passed >= rank).then_some(value)
+        })
     }
 }
 
@@ -155,6 +187,25 @@ mod tests {
         histogram.record_between((0, u64::MAX), u64::MAX);
         assert_eq!((histogram.min(), histogram.max()), (Some(0), Some(u64::MAX)));
         assert_eq!(histogram.count(), u64::MAX);
+    }
+
+    #[test]
+    fn buckets_hold_every_duration_once_and_the_sum_is_exact() {
+        let mut histogram = Histogram::default();
+        for value in [1, 999, 1_000, 1_001, 3_000_000_000, u64::MAX] {
+            histogram.record(value);
+        }
+        assert_eq!(histogram.buckets(&[1_000, 2_000_000_000]), [3, 1, 2]);
+        assert_eq!(histogram.buckets(&[]), [6]);
+        assert_eq!(histogram.sum(), 3_000_003_001 + u128::from(u64::MAX));
+        assert_eq!(Histogram::default().buckets(&[1, 2]), [0, 0, 0]);
+    }
+
+    #[test]
+    fn a_coarse_duration_is_in_the_bucket_of_its_middle() {
+        let mut histogram = Histogram::default();
+        histogram.record_between((512, 1023), 3);
+        assert_eq!((histogram.buckets(&[700, 800]), histogram.sum()), (vec![0, 3, 0], 3 * 767));
     }
 
     #[test]

@@ -72,16 +72,24 @@ impl Subject {
     pub fn container(&self) -> Option<&ContainerFacts> {
         match self {
             Self::Container { container } => Some(container),
+            _ => self.owner()?.container.as_ref(),
+        }
+    }
+
+    /// The process that it is, or whose it is; `None` where that is not known.
+    #[must_use]
+    pub fn owner(&self) -> Option<&ProcessIdentity> {
+        match self {
             Self::Process { process }
             | Self::Listener { process, .. }
             | Self::Destination { process, .. }
-            | Self::LocalPorts { process, .. } => process.as_ref()?.container.as_ref(),
-            Self::Namespace { .. } => None,
+            | Self::LocalPorts { process, .. } => process.as_deref(),
+            Self::Container { .. } | Self::Namespace { .. } => None,
         }
     }
 
     /// What tells it from any other subject. A process is its number and its start; what else is known of it may change.
-    pub(super) fn key(&self) -> String {
+    pub(crate) fn key(&self) -> String {
         let id = |process: &Option<Box<ProcessIdentity>>| match process {
             Some(process) => format!("{} {:?}", process.pid, process.start_time),
             None => "-".to_owned(),

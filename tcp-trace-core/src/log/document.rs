@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::ReportDigest;
 use crate::{
     findings::{Finding, Severity},
-    report::{Loss, ModeSpan, Obituary, StateChange, TransitionCount, Window},
+    report::{CLOSED_EVENT_NAME, EVENT_NAME, Loss, Obituary, StateChange, Window},
     session::Degradation,
-    state::TcpState,
     survey::ContainerFacts,
     time::WallTime,
 };
@@ -64,6 +64,10 @@ pub struct FindingChange {
     pub time: WallTime,
     /// What became of it.
     pub step: FindingStep,
+    /// How severe it was before; `None` unless that is what has changed.
+    pub before: Option<Severity>,
+    /// The time of the document that opened it.
+    pub opened: WallTime,
     /// The finding; of a closed one as it was last told.
     pub finding: Finding,
 }
@@ -78,29 +82,6 @@ pub enum FindingStep {
     Changed,
     /// It is over.
     Closed,
-}
-
-/// A report, as far as a line can hold it.
-#[derive(Clone, Debug, Serialize)]
-pub struct ReportDigest {
-    /// The time that the counts are of.
-    pub window: Window,
-    /// The balance.
-    pub loss: Loss,
-    /// Which mode held when.
-    pub modes: Vec<ModeSpan>,
-    /// The transition matrix.
-    pub transitions: Vec<TransitionCount>,
-    /// Live sockets by state; states whose population is not known are absent.
-    pub live: BTreeMap<TcpState, u64>,
-    /// Sockets in TIME_WAIT; `None` without a survey.
-    pub time_wait: Option<u64>,
-    /// Half-open requests; `None` without a survey.
-    pub half_open: Option<u64>,
-    /// Sockets that linger in CLOSE_WAIT.
-    pub lingering: u64,
-    /// Open findings by severity.
-    pub findings: BTreeMap<Severity, u64>,
 }
 
 /// The stream has lost something in a window.
@@ -123,7 +104,32 @@ pub struct DegradationNotice {
     pub over: bool,
 }
 
+impl FindingStep {
+    /// The name in JSON and elsewhere.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Opened => "opened",
+            Self::Changed => "changed",
+            Self::Closed => "closed",
+        }
+    }
+}
+
 impl Document {
+    /// What kind of document it is: the value of `event`, dotted and in lower case.
+    #[must_use]
+    pub fn event(&self) -> &'static str {
+        match self {
+            Self::Transition(_) => EVENT_NAME,
+            Self::Closed(_) => CLOSED_EVENT_NAME,
+            Self::Finding(_) => "tcp.finding",
+            Self::Report(_) => "tcp.report",
+            Self::Loss(_) => "tcp.loss",
+            Self::Degradation(_) => "tcp.degradation",
+        }
+    }
+
     /// When it happened.
     #[must_use]
     pub fn time(&self) -> WallTime {
@@ -156,5 +162,19 @@ impl Document {
             Self::Finding(change) => change.finding.subject.container(),
             Self::Report(_) | Self::Loss(_) | Self::Degradation(_) => None,
         }
+    }
+}
+
+impl Finding {
+    /// Sixteen hexadecimal digits that tell it from every other finding of its host, and stay the same as long as it
+    /// is open. They are made of its id and its subject; of a process that is its number and its start.
+    #[must_use]
+    pub fn key(&self) -> String {
+        // FNV-1a: it has to be the same in every version and on every machine.
+        let text = format!("{}\0{}", self.id, self.subject.key());
+        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        format!("{hash:016x}")
     }
 }

@@ -71,11 +71,12 @@ impl From<Option<Owner>> for Process {
     }
 }
 
-impl Serialize for StateChange {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+impl StateChange {
+    /// What comes after `time` and `event`.
+    pub(crate) fn rest<S: SerializeStruct>(&self, fields: &mut S) -> Result<(), S::Error> {
         let Self {
             at: _,
-            time,
+            time: _,
             old,
             new,
             duration_ns,
@@ -89,9 +90,6 @@ impl Serialize for StateChange {
             owner,
             container,
         } = self;
-        let mut fields = serializer.serialize_struct("StateChange", 13)?;
-        fields.serialize_field("time", time)?;
-        fields.serialize_field("event", EVENT_NAME)?;
         fields.serialize_field("old_state", old)?;
         fields.serialize_field("new_state", new)?;
         fields.serialize_field("duration_ns", duration_ns)?;
@@ -102,7 +100,16 @@ impl Serialize for StateChange {
         fields.serialize_field("netns", netns)?;
         fields.serialize_field("process", &Process::from(*owner))?;
         fields.serialize_field("container", &container.as_deref())?;
-        fields.serialize_field("cgroup_id", cgroup_id)?;
+        fields.serialize_field("cgroup_id", cgroup_id)
+    }
+}
+
+impl Serialize for StateChange {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("StateChange", 13)?;
+        fields.serialize_field("time", &self.time)?;
+        fields.serialize_field("event", EVENT_NAME)?;
+        self.rest(&mut fields)?;
         fields.end()
     }
 }

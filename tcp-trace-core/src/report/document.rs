@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Closing, EndingCount, HalfOpen, Inherited, ListenerChange, StackCount};
+use super::{Closing, Distributions, EndingCount, HalfOpen, Inherited, ListenerChange, Series, StackCount};
 use crate::{
     endpoint::Endpoint,
     findings::Finding,
@@ -65,6 +65,12 @@ pub struct Report {
     pub limits: Vec<Limit>,
     /// What is wrong, the worst first; `None` as long as no [`Judge`](crate::findings::Judge) has looked.
     pub findings: Option<Vec<Finding>>,
+    /// How populations went; `None` unless [`Settings::series`](crate::tracker::Settings::series) asks for it.
+    #[serde(skip)]
+    pub series: Option<Series>,
+    /// Its durations in buckets, for whoever adds up windows; not in the document.
+    #[serde(skip)]
+    pub distributions: Distributions,
 }
 
 /// A table with a limit. The counts are of the whole run up to the end of the window.

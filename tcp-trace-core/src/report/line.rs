@@ -3,20 +3,14 @@
 //! What repeats from line to line is kept: the text of the second, and of the containers. The order and the names of
 //! the fields are those of `StateChange`'s `Serialize`, against which `tests` holds every line.
 
-use std::{
-    io::Write as _,
-    net::{IpAddr, Ipv6Addr},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use super::{StateChange, change::EVENT_NAME};
-use crate::{
-    endpoint::{Endpoint, Family},
-    process::{Comm, Owner, OwnerSource},
-    state::TcpState,
-    survey::ContainerFacts,
-    time::WallTime,
+use super::{
+    StateChange,
+    change::EVENT_NAME,
+    text::{Clock, endpoint, escaped, number, process, state},
 };
+use crate::{endpoint::Family, survey::ContainerFacts, time::WallTime};
 
 /// Containers whose text is kept.
 const CONTAINERS: usize = 16;
@@ -35,20 +29,27 @@ struct Rendered {
     json: Vec<u8>,
 }
 
-/// Formats wall-clock times as `WallTime` serialises.
-#[derive(Debug, Default)]
-struct Clock {
-    second: u64,
-    /// `2026-11-22T12:32:50.`; empty before the first time.
-    text: Vec<u8>,
-}
-
 impl LineWriter {
     /// Appends a state change and a newline.
     pub fn write(&mut self, out: &mut Vec<u8>, change: &StateChange) {
+        out.extend_from_slice(b"{\"time\":\"");
+        self.time(out, change.time);
+        out.extend_from_slice(b"\",\"event\":\"");
+        out.extend_from_slice(EVENT_NAME.as_bytes());
+        out.extend_from_slice(b"\",");
+        self.rest(out, change);
+    }
+
+    /// A time, without quotation marks.
+    pub(crate) fn time(&mut self, out: &mut Vec<u8>, time: WallTime) {
+        self.clock.write(out, time);
+    }
+
+    /// What comes after `event`, with the end of the object and of the line.
+    pub(crate) fn rest(&mut self, out: &mut Vec<u8>, change: &StateChange) {
         let StateChange {
             at: _,
-            time,
+            time: _,
             old,
             new,
             duration_ns,
@@ -62,11 +63,7 @@ impl LineWriter {
             owner,
             container,
         } = change;
-        out.extend_from_slice(b"{\"time\":\"");
-        self.clock.write(out, *time);
-        out.extend_from_slice(b"\",\"event\":\"");
-        out.extend_from_slice(EVENT_NAME.as_bytes());
-        out.extend_from_slice(b"\",\"old_state\":\"");
+        out.extend_from_slice(b"\"old_state\":\"");
         state(out, *old);
         out.extend_from_slice(b"\",\"new_state\":\"");
         state(out, *new);
@@ -109,156 +106,20 @@ impl LineWriter {
     }
 }
 
-impl Clock {
-    fn write(&mut self, out: &mut Vec<u8>, time: WallTime) {
-        let (second, mut ns) = (time.0 / 1_000_000_000, time.0 % 1_000_000_000);
-        if self.second != second || self.text.is_empty() {
-            self.text.clear();
-            // Writing to a vector does not fail.
-            let _ = write!(self.text, "{:.9}", WallTime(second * 1_000_000_000).timestamp());
-            self.text.truncate(self.text.len().saturating_sub("000000000Z".len()));
-            self.second = second;
-        }
-        out.extend_from_slice(&self.text);
-        let mut digits = *b"000000000Z";
-        for digit in digits.iter_mut().take(9).rev() {
-            *digit = b'0' + (ns % 10) as u8;
-            ns /= 10;
-        }
-        out.extend_from_slice(&digits);
-    }
-}
-
-fn state(out: &mut Vec<u8>, state: TcpState) {
-    match state.name() {
-        Some(name) => out.extend_from_slice(name.as_bytes()),
-        None => _ = write!(out, "{state}"),
-    }
-}
-
-fn number(out: &mut Vec<u8>, number: Option<u64>) {
-    match number {
-        Some(number) => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
-        None => out.extend_from_slice(b"null"),
-    }
-}
-
-fn endpoint(out: &mut Vec<u8>, end: &Endpoint) {
-    out.extend_from_slice(b"{\"address\":");
-    if end.is_known() || !end.address.is_unspecified() {
-        out.push(b'"');
-        match end.address {
-            IpAddr::V4(v4) => {
-                for (place, octet) in v4.octets().into_iter().enumerate() {
-                    if place > 0 {
-                        out.push(b'.');
-                    }
-                    out.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
-                }
-            }
-            IpAddr::V6(v6) => ipv6(out, v6),
-        }
-        out.push(b'"');
-    } else {
-        out.extend_from_slice(b"null");
-    }
-    out.extend_from_slice(b",\"port\":");
-    number(out, (end.port != 0).then_some(end.port.into()));
-    out.push(b'}');
-}
-
-/// RFC 5952, as `Ipv6Addr` displays.
-fn ipv6(out: &mut Vec<u8>, address: Ipv6Addr) {
-    let groups = address.segments();
-    if matches!(groups, [0, 0, 0, 0, 0, 0xffff, _, _]) {
-        // With a dotted quad; `Endpoint` makes IPv4 of it.
-        let _ = write!(out, "{address}");
-        return;
-    }
-    let (start, length) = longest_zeros(groups);
-    for (place, group) in groups.into_iter().enumerate() {
-        if place >= start && place < start + length {
-            if place == start {
-                out.extend_from_slice(b"::");
-            }
-            continue;
-        }
-        if place > 0 && place != start + length {
-            out.push(b':');
-        }
-        hexadecimal(out, group);
-    }
-}
-
-/// Where the longest run of groups that are 0 begins, and its length; no run is shorter than two.
-fn longest_zeros(groups: [u16; 8]) -> (usize, usize) {
-    let (mut longest, mut run) = ((usize::MAX - 8, 0), 0);
-    for (place, group) in groups.into_iter().enumerate() {
-        run = if group == 0 { run + 1 } else { 0 };
-        if run > 1 && run > longest.1 {
-            longest = (place + 1 - run, run);
-        }
-    }
-    longest
-}
-
-fn hexadecimal(out: &mut Vec<u8>, group: u16) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut begun = false;
-    for shift in [12, 8, 4, 0] {
-        let digit = usize::from(group >> shift & 0xf);
-        begun |= digit != 0 || shift == 0;
-        if begun {
-            out.extend(DIGITS.get(digit));
-        }
-    }
-}
-
-fn process(out: &mut Vec<u8>, owner: Option<Owner>) {
-    let source = owner.map_or(OwnerSource::Unknown, |owner| owner.source);
-    out.extend_from_slice(b"{\"pid\":");
-    number(out, owner.map(|owner| owner.process.pid.into()));
-    out.extend_from_slice(b",\"comm\":");
-    match owner.and_then(|owner| owner.comm) {
-        Some(comm) => name(out, &comm),
-        None => out.extend_from_slice(b"null"),
-    }
-    out.extend_from_slice(b",\"owner_source\":\"");
-    out.extend_from_slice(match source {
-        OwnerSource::Unknown => b"unknown",
-        OwnerSource::Listen => b"listen",
-        OwnerSource::Fd => b"fd",
-        OwnerSource::Connect => b"connect",
-        OwnerSource::Accept => b"accept",
-        OwnerSource::Task => b"task",
-    });
-    out.extend_from_slice(b"\"}");
-}
-
-fn name(out: &mut Vec<u8>, comm: &Comm) {
-    let bytes = comm.as_bytes();
-    if bytes.iter().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
-        out.push(b'"');
-        out.extend_from_slice(bytes);
-        out.push(b'"');
-    } else {
-        escaped(out, comm);
-    }
-}
-
-/// What serde makes of it. Neither writing to a vector nor these types can fail.
-fn escaped(out: &mut Vec<u8>, value: &impl serde::Serialize) {
-    if serde_json::to_writer(&mut *out, value).is_err() {
-        debug_assert!(false, "strings and numbers always serialise");
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::net::{IpAddr, Ipv6Addr};
+
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{process::ProcessId, survey::Runtime, time::Timestamp};
+    use crate::{
+        endpoint::Endpoint,
+        process::{Comm, Owner, OwnerSource, ProcessId},
+        state::TcpState,
+        survey::Runtime,
+        time::Timestamp,
+    };
 
     fn address() -> impl Strategy<Value = IpAddr> {
         let groups = prop_oneof![3 => Just(0_u16), 1 => 0_u16..0x20, 2 => any::<u16>()];
@@ -306,7 +167,7 @@ mod tests {
     }
 
     prop_compose! {
-        fn change()(
+        pub(crate) fn change()(
             (time, second) in (any::<u64>(), prop_oneof![Just(1_763_814_770), 0..253_402_300_799_u64]),
             whole in any::<bool>(),
             (old, new) in (0_u8..16, any::<u8>()),

@@ -130,6 +130,25 @@ pub enum Ending {
 }
 
 impl Ending {
+    /// Every way to end.
+    pub const ALL: [Self; 15] = [
+        Self::Closed,
+        Self::TimeWait,
+        Self::Orphaned,
+        Self::ResetByPeer,
+        Self::ResetByUs,
+        Self::Refused,
+        Self::TimedOut,
+        Self::Unreachable,
+        Self::AbortedUnread,
+        Self::LingerZero,
+        Self::Disconnected,
+        Self::GivenUp,
+        Self::NeverAccepted,
+        Self::Killed,
+        Self::Failed,
+    ];
+
     /// The name in JSON and in tables.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -176,11 +195,9 @@ impl Closer {
     }
 }
 
-impl Serialize for Obituary {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Obituary", 26)?;
-        fields.serialize_field("time", &self.time)?;
-        fields.serialize_field("event", CLOSED_EVENT_NAME)?;
+impl Obituary {
+    /// What comes after `time` and `event`.
+    pub(crate) fn rest<S: SerializeStruct>(&self, fields: &mut S) -> Result<(), S::Error> {
         fields.serialize_field("local", &self.local)?;
         fields.serialize_field("peer", &self.peer)?;
         fields.serialize_field("family", &self.family)?;
@@ -204,7 +221,16 @@ impl Serialize for Obituary {
         fields.serialize_field("unread_bytes", &self.unread_bytes)?;
         fields.serialize_field("retransmits", &self.retransmits)?;
         fields.serialize_field("srtt_us", &self.srtt_us)?;
-        fields.serialize_field("complete", &self.complete)?;
+        fields.serialize_field("complete", &self.complete)
+    }
+}
+
+impl Serialize for Obituary {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Obituary", 26)?;
+        fields.serialize_field("time", &self.time)?;
+        fields.serialize_field("event", CLOSED_EVENT_NAME)?;
+        self.rest(&mut fields)?;
         fields.end()
     }
 }

@@ -24,6 +24,7 @@ mod outcome;
 mod people;
 mod requests;
 mod restarts;
+mod series;
 mod sources;
 mod stacks;
 mod summary;
@@ -84,6 +85,8 @@ pub struct Settings {
     pub changes: bool,
     /// Whether finished connections are wanted.
     pub closed: bool,
+    /// Whether reports are to say how populations went since the start of the run.
+    pub series: bool,
 }
 
 /// What the tracker says between reports.
@@ -104,6 +107,7 @@ impl Default for Settings {
             max_sockets: 100,
             changes: false,
             closed: false,
+            series: false,
         }
     }
 }
@@ -155,6 +159,8 @@ pub struct Tracker {
     survey: Option<Survey>,
     /// What the last survey found out about sockets beyond their state.
     samples: Samples,
+    /// How populations went; `None` if nobody asks.
+    series: Option<series::Recorder>,
     window_start: Timestamp,
     now: Timestamp,
 }
@@ -201,6 +207,7 @@ impl Tracker {
             stacks,
             survey: None,
             samples: Samples::default(),
+            series: settings.series.then(|| series::Recorder::new(started)),
             window_start: started,
             now: started,
         })
@@ -210,6 +217,19 @@ impl Tracker {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.now
+    }
+
+    /// From now on a socket lingers after so many nanoseconds, and so much is wanted between reports. Connections that were
+    /// there before anybody wanted to hear of their end have a life that begins now: their obituaries say that it is not
+    /// complete.
+    pub fn reconfigure(&mut self, close_wait_after_ns: u64, changes: bool, closed: bool) {
+        if closed && !self.settings.closed {
+            for connection in self.table.values_mut() {
+                let found = || Box::new(Life::found(connection.state));
+                connection.life.get_or_insert_with(found);
+            }
+        }
+        self.settings = Settings { close_wait_after_ns, changes, closed, ..self.settings };
     }
 
     /// Takes one input. State changes and finished connections that the filter accepts are appended to `output`, if
@@ -223,10 +243,12 @@ impl Tracker {
             Input::Counters(reading) => {
                 self.now = self.now.max(reading.time);
                 self.balance.read(reading);
+                self.sample(false);
             }
             Input::End(time) => {
                 self.now = self.now.max(*time);
                 self.balance.end();
+                self.sample(true);
             }
             Input::SurveyBegin(begin) => self.survey = Some(Survey::new(begin)),
             Input::Sockets(time, rows) => self.survey_rows(*time, rows, output),

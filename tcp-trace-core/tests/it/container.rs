@@ -1,7 +1,7 @@
 //! Cgroup paths as the runtimes make them, and what they name.
 
 use tcp_trace_core::{
-    container::{LogName, identify, telling_path, v2_path},
+    container::{LogName, identify, seen_from, telling_path, v2_path},
     survey::{Runtime, ServiceClass},
 };
 
@@ -195,4 +195,25 @@ fn the_kubelets_links_are_taken_apart() {
     {
         assert_eq!(LogName::parse(&path(other)), None, "{other}");
     }
+}
+
+#[test]
+fn paths_of_a_cgroup_namespace_are_joined_to_its_root() {
+    let root = "/kubepods/burstable/pod11111111-2222-3333-4444-555555555555/own";
+    let seen = |path: &str| seen_from(&format!("0::{path}\n"), root);
+    for (path, whole) in [
+        ("/", root.to_owned()),
+        ("/inner", format!("{root}/inner")),
+        ("/../../podX/id", "/kubepods/burstable/podX/id".to_owned()),
+        ("/../../../../init.scope", "/init.scope".to_owned()),
+        ("/../../../..", "/".to_owned()),
+        ("/..not/upwards", format!("{root}/..not/upwards")),
+        // More steps than there are: another host's hierarchy, or a lie.
+        ("/../../../../../x", "/../../../../../x".to_owned()),
+    ] {
+        assert_eq!(seen(path), format!("0::{whole}\n"), "{path}");
+    }
+    let hybrid = "12:pids:/../x\n0::/../x\n";
+    assert_eq!(seen_from(hybrid, "/a/b"), "12:pids:/../x\n0::/a/x\n", "other hierarchies have other roots");
+    assert_eq!(seen_from("0::/x\n", "/"), "0::/x\n");
 }

@@ -8,6 +8,8 @@ mod check;
 mod container;
 mod dsl;
 mod findings;
+mod log;
+mod metrics;
 mod properties;
 mod render;
 mod scenarios;

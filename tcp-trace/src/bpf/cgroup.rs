@@ -44,21 +44,27 @@ pub(super) fn is_root(directory: &fs::File) -> bool {
     directory.metadata().is_ok_and(|metadata| metadata.ino() == 1)
 }
 
-/// Where the cgroup2 hierarchy is mounted, if it is.
+/// Where the cgroup2 hierarchy is mounted, if it is: the whole of it, or else as much as there is.
 #[must_use]
 pub fn mount_point() -> Option<PathBuf> {
-    parse_mounts(&fs::read_to_string("/proc/self/mountinfo").ok()?)
+    let mut mounts = parse_mounts(&fs::read_to_string("/proc/self/mountinfo").ok()?);
+    let whole =
+        mounts.iter().position(|path| fs::File::open(path).is_ok_and(|directory| is_root(&directory)));
+    (!mounts.is_empty()).then(|| mounts.swap_remove(whole.unwrap_or(0)))
 }
 
-/// The first whole cgroup2 mount of a mountinfo file (proc_pid_mountinfo(5)).
-fn parse_mounts(mountinfo: &str) -> Option<PathBuf> {
-    mountinfo.lines().find_map(|line| {
+/// The cgroup2 mounts of a mountinfo file (proc_pid_mountinfo(5)) that may be whole. In a cgroup namespace the root of
+/// the host's hierarchy, mounted into a container, is shown as `/..` (`cgroup_show_path`), once for each level above.
+fn parse_mounts(mountinfo: &str) -> Vec<PathBuf> {
+    let whole = mountinfo.lines().filter_map(|line| {
         let (mount, source) = line.split_once(" - ")?;
         let mut fields = mount.split(' ').skip(3);
         let (root, point) = (fields.next()?, fields.next()?);
         // A mount of a part of the hierarchy would see only that part's sockets.
-        (source.starts_with("cgroup2 ") && root == "/").then(|| PathBuf::from(point.replace("\\040", " ")))
-    })
+        let is_upwards = root.split('/').all(|step| matches!(step, "" | ".."));
+        (source.starts_with("cgroup2 ") && is_upwards).then(|| PathBuf::from(point.replace("\\040", " ")))
+    });
+    whole.collect()
 }
 
 #[cfg(test)]
@@ -72,11 +78,24 @@ mod tests {
 31 23 0:27 /some/part /mnt rw - cgroup2 cgroup2 rw
 39 23 0:35 / /sys/fs/cgroup/unified rw,relatime shared:9 - cgroup2 cgroup2 rw
 ";
-        assert_eq!(parse_mounts(mountinfo), Some(PathBuf::from("/sys/fs/cgroup/unified")));
+        assert_eq!(parse_mounts(mountinfo), [PathBuf::from("/sys/fs/cgroup/unified")]);
     }
 
     #[test]
     fn without_cgroup2_there_is_none() {
-        assert_eq!(parse_mounts("30 23 0:26 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n"), None);
+        assert_eq!(
+            parse_mounts("30 23 0:26 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n"),
+            [""; 0].map(PathBuf::from)
+        );
+    }
+
+    #[test]
+    fn in_a_container_the_hosts_mount_is_found_beside_its_own() {
+        let mountinfo = "\
+700 650 0:27 / /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw
+701 650 0:27 /../../.. /host/cgroup ro - cgroup2 cgroup2 rw
+702 650 0:27 /../podX /elsewhere ro - cgroup2 cgroup2 rw
+";
+        assert_eq!(parse_mounts(mountinfo), ["/sys/fs/cgroup", "/host/cgroup"].map(PathBuf::from));
     }
 }

@@ -3,9 +3,11 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Deserialize;
 use tcp_trace_core::{state::TcpState, tracker::MAX_CONNECTIONS};
 
 use super::{
+    agent::{self, AgentArgs},
     doctor::{self, DoctorArgs},
     explain::{self, ExplainArgs},
     kill::{self, KillArgs},
@@ -57,6 +59,9 @@ pub enum Command {
     /// Print the sockets that exist now, with owners, ages and containers; no eBPF needed
     #[command(after_help = SNAPSHOT_EXAMPLES)]
     Snapshot(SnapshotArgs),
+    /// Run for long: metrics over HTTP, documents to files, the journal, syslog, OTLP; configured by file
+    #[command(after_help = agent::EXAMPLES)]
+    Agent(AgentArgs),
     /// Say what this host allows, what will work, and how to get the rest
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(DoctorArgs),
@@ -79,6 +84,8 @@ const REPORT_EXAMPLES: &str = "Examples:
   tcp-trace report                    gather until Ctrl-C (twice: at once)
   tcp-trace report --interval 5s      a report every five seconds
   tcp-trace report --duration 1m --json > report.json
+  tcp-trace report --duration 1m --html report.html
+  tcp-trace report --from incident.tctrace --html incident.html --svg states.svg
   tcp-trace report --close-wait-after 1m --container web
   tcp-trace report --duration 30s --fail-on critical || rollback
 
@@ -117,7 +124,8 @@ pub struct SourceArgs {
 }
 
 /// Values of `--attach`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum AttachArg {
     /// tp_btf where it can be had, else the tracepoint
     Auto,
@@ -129,7 +137,8 @@ pub enum AttachArg {
 }
 
 /// Values of `--mode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ModeArg {
     /// Count in the kernel as long as the stream cannot keep up; `stream` never does
     Auto,
@@ -238,6 +247,12 @@ pub struct ReportArgs {
     /// One JSON document a report
     #[arg(long)]
     pub json: bool,
+    /// Write the report of the whole run as a page for a browser as well: one file that needs nothing else
+    #[arg(long, value_name = "FILE", conflicts_with = "interval")]
+    pub html: Option<PathBuf>,
+    /// Write the state diagram of the whole run as an SVG picture as well
+    #[arg(long, value_name = "FILE", conflicts_with = "interval")]
+    pub svg: Option<PathBuf>,
     /// How much is kept in memory
     #[command(flatten)]
     pub memory: MemoryArgs,

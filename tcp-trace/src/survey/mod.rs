@@ -3,6 +3,7 @@
 //!
 //! What is found becomes records of `tcp_trace_core::survey`, whoever asks for it.
 
+mod cgroups;
 pub mod containers;
 mod found;
 pub mod holders;

@@ -4,6 +4,7 @@ use rustix::fs::{AtFlags, statat};
 use tcp_trace_core::{container, process::ProcessId, survey::ProcessFacts};
 
 use super::{
+    cgroups,
     containers::Containers,
     proc::{self, Folder},
     users::users,
@@ -16,8 +17,6 @@ const CMDLINE_BYTES: usize = 4096;
 const CMDLINE_WORDS: usize = 64;
 /// More than the kernel ever writes into `stat`, `status` or `limits`.
 const SMALL: usize = 16 * 1024;
-/// A path in each of a dozen hierarchies.
-const CGROUPS: usize = 128 * 1024;
 
 /// A process; `None` if there is none with this pid, or it has ended meanwhile: half of what it was is not told.
 ///
@@ -32,7 +31,7 @@ pub fn facts(pid: u32, containers: &mut Containers) -> Option<ProcessFacts> {
     if threads_group != pid {
         return None;
     }
-    let cgroup = folder.text(c"cgroup", CGROUPS).ok();
+    let cgroup = cgroups::of(&folder).ok();
     let cgroup = cgroup.as_deref().and_then(container::telling_path).map(str::to_owned);
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     let facts = ProcessFacts {

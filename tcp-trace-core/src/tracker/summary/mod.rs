@@ -15,9 +15,11 @@ use tcp_trace_common::counters::pair;
 
 use super::{Tracker, connection::Connection};
 use crate::{
+    histogram::Histogram,
     process::{Comm, ProcessId},
     report::{
-        ProcessIdentity, ProcessSockets, Report, SCHEMA, Source, StateSummary, TransitionCount, Window,
+        Distribution, Distributions, HANDSHAKE_BOUNDS_NS, ProcessIdentity, ProcessSockets, Report, SCHEMA,
+        STATE_BOUNDS_NS, Source, StateSummary, TransitionCount, Window,
     },
     session::Degradation,
     state::TcpState,
@@ -72,6 +74,25 @@ pub(super) fn report(tracker: &Tracker) -> Report {
         containers: processes::containers(tracker, &census),
         limits: tracker.limits(),
         findings: None,
+        distributions: distributions(tracker),
+        series: super::series::series(tracker),
+    }
+}
+
+/// The durations of the window in buckets. What cannot be told apart by destination or listener is in them all the same.
+fn distributions(tracker: &Tracker) -> Distributions {
+    let tally = &tracker.tally;
+    let timed = tally.states().filter(|(_, state)| state.durations.count() > 0);
+    let mut connect = Distribution::new(&HANDSHAKE_BOUNDS_NS, &Histogram::default());
+    for attempts in tally.connects.values() {
+        connect.add(&Distribution::new(&HANDSHAKE_BOUNDS_NS, &attempts.completed));
+    }
+    Distributions {
+        states: timed
+            .map(|(state, tally)| (state, Distribution::new(&STATE_BOUNDS_NS, &tally.durations)))
+            .collect(),
+        half_open: Distribution::new(&HANDSHAKE_BOUNDS_NS, &tally.handshakes.completed),
+        connect,
     }
 }
 
@@ -149,7 +170,7 @@ fn accepted(tracker: &Tracker) -> impl Iterator<Item = &Connection> {
 }
 
 /// Whoever it is, with what is known of it.
-fn identity(tracker: &Tracker, id: ProcessId, comm: Option<Comm>) -> ProcessIdentity {
+pub(super) fn identity(tracker: &Tracker, id: ProcessId, comm: Option<Comm>) -> ProcessIdentity {
     let facts = tracker.people.get(id).and_then(|person| person.facts.as_deref());
     ProcessIdentity {
         pid: id.pid,

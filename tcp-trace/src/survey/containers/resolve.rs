@@ -9,14 +9,15 @@ use tcp_trace_core::{
 };
 
 use super::{Containers, Place};
-use crate::survey::proc::{self, Folder};
+use crate::survey::{
+    cgroups,
+    proc::{self, Folder},
+};
 
 /// As short as an id may be cut.
 const SHORTEST_PREFIX: usize = 4;
 /// Candidates that an error lists.
 const LISTED: usize = 20;
-/// A path in each of a dozen hierarchies.
-const CGROUPS: usize = 128 * 1024;
 
 /// Where the sockets of a container are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,7 +114,7 @@ impl Containers {
     fn running(&mut self) -> BTreeMap<(Runtime, String), Running> {
         let mut running = BTreeMap::new();
         for pid in pids() {
-            let cgroups = Folder::of_process(pid).and_then(|folder| folder.text(c"cgroup", CGROUPS));
+            let cgroups = Folder::of_process(pid).and_then(|folder| cgroups::of(&folder));
             let Ok(cgroups) = cgroups else { continue };
             let Some(path) = telling_path(&cgroups) else { continue };
             let Some(Place { facts, root: _ }) = self.place(path) else { continue };

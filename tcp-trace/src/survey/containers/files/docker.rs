@@ -14,7 +14,10 @@ use tcp_trace_core::{
 };
 
 use super::json;
-use crate::survey::proc::{self, Folder};
+use crate::survey::{
+    cgroups,
+    proc::{self, Folder},
+};
 
 const DEFAULTS: [&str; 2] = ["var/lib/docker", "var/snap/docker/common/var-lib-docker"];
 const CONFIGURATION: &str = "etc/docker/daemon.json";
@@ -66,7 +69,7 @@ fn of_daemon(process: &Folder) -> Option<PathBuf> {
     if process.read(c"comm", SMALL).ok()? != b"dockerd\n" {
         return None;
     }
-    let cgroups = process.text(c"cgroup", SMALL).ok()?;
+    let cgroups = cgroups::of(process).ok()?;
     let container = telling_path(&cgroups).and_then(identify).map(|identity| identity.facts.runtime);
     let is_of_host = container.is_none_or(|runtime| runtime == Runtime::Systemd);
     is_of_host.then(|| data_root(&process.read(c"cmdline", SMALL).ok()?)).flatten()
