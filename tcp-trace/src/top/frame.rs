@@ -1,9 +1,6 @@
 //! What is shown at one moment: a report, the numbers of it that are drawn over time, and the last transitions.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, VecDeque};
 
 use tcp_trace_core::{
     diagram::{self, Kind},
@@ -34,6 +31,9 @@ pub struct Frame {
     pub changes: Vec<StateChange>,
     /// How long handshakes were half-open, by listener.
     pub handshakes: Handshakes,
+    /// In seconds, where there are too many sockets to list them for every report: queues, kinds and what is in TIME_WAIT are
+    /// then those of the last survey.
+    pub surveyed_every: Option<u64>,
 }
 
 /// The numbers of one report that are drawn over time. Rates are per second; `None` is not known.
@@ -75,9 +75,9 @@ pub struct Handshakes(pub BTreeMap<(Option<u32>, Endpoint), Durations>);
 impl Frame {
     /// Of a report.
     #[must_use]
-    pub fn new(report: Report, changes: Vec<StateChange>, handshakes: Handshakes) -> Arc<Self> {
+    pub fn new(report: Report, changes: Vec<StateChange>, handshakes: Handshakes) -> Self {
         let sample = Sample::of(&report);
-        Arc::new(Self { report, sample, changes, handshakes })
+        Self { report, sample, changes, handshakes, surveyed_every: None }
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -14,7 +14,7 @@ use anyhow::ensure;
 use tcp_trace_core::report::{Obituary, ProcessSockets, Report, StateChange};
 
 use super::{
-    frame::{Frame, Handshakes, Ring},
+    frame::{self, Frame, Handshakes, Ring},
     model::STREAM,
     rows::Who,
 };
@@ -22,6 +22,10 @@ use crate::outlet::Outlet;
 
 /// Transitions that are kept with each report of a recording.
 const OF_WINDOW: usize = 300;
+/// Sockets that a survey may list for each second.
+const ROWS_PER_SECOND: u64 = 40_000;
+/// Seconds between surveys at the most.
+const LONGEST_PAUSE: u64 = 30;
 /// Reports of a recording that are kept.
 const REPORTS: usize = 5_000;
 /// A window that is shorter, in seconds, and has nothing in it is not shown.
@@ -52,6 +56,8 @@ pub struct Inbox {
     wanted: Arc<Mutex<Option<Who>>>,
     /// A report has come since its sockets were looked for.
     due: Arc<AtomicBool>,
+    /// Seconds between surveys of all that a report needs.
+    pause: Arc<AtomicU64>,
 }
 
 impl Inbox {
@@ -67,6 +73,12 @@ impl Inbox {
             *wanted = who;
             self.due.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Seconds that are to lie between two surveys.
+    #[must_use]
+    pub fn pause(&self) -> u64 {
+        self.pause.load(Ordering::Relaxed)
     }
 
     /// Whose sockets are to be looked for: once for each report.
@@ -86,6 +98,12 @@ impl Inbox {
     pub fn put(&self, put: impl FnOnce(&mut Delivery)) {
         put(&mut self.lock());
     }
+}
+
+/// Seconds between surveys, so that listing sockets takes some hundredths of a core at the most however many there are.
+fn pause(report: &Report) -> u64 {
+    let waiting = report.time_wait.live.unwrap_or(0) + report.time_wait.live_orphans.unwrap_or(0);
+    (waiting + frame::live(report)).div_ceil(ROWS_PER_SECOND).clamp(1, LONGEST_PAUSE)
 }
 
 /// The outlet of a live run.
@@ -129,8 +147,11 @@ impl Outlet for Live {
     }
 
     fn report(&mut self, report: Report) -> anyhow::Result<()> {
-        let frame = Frame::new(report, Vec::new(), mem::take(&mut self.handshakes));
-        self.inbox.put(|delivery| delivery.frames.push(frame));
+        let pause = pause(&report);
+        let mut frame = Frame::new(report, Vec::new(), mem::take(&mut self.handshakes));
+        frame.surveyed_every =
+            Some(self.inbox.pause.swap(pause, Ordering::Relaxed)).filter(|pause| *pause > 1);
+        self.inbox.put(|delivery| delivery.frames.push(Arc::new(frame)));
         self.inbox.due.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -186,7 +207,7 @@ impl Outlet for Recorded {
         let changes = self.changes.items().iter().cloned().collect();
         self.changes.clear();
         let frame = Frame::new(report, changes, mem::take(&mut self.handshakes));
-        self.inbox.put(|delivery| delivery.frames.push(frame));
+        self.inbox.put(|delivery| delivery.frames.push(Arc::new(frame)));
         Ok(())
     }
 }

@@ -264,9 +264,9 @@ impl Model {
             MouseEventKind::ScrollUp | MouseEventKind::ScrollDown => {
                 let by = if mouse.kind == MouseEventKind::ScrollUp { -3 } else { 3 };
                 if self.overlay.is_some() {
-                    self.overlay_move(by)
+                    self.overlay_move(by);
                 } else {
-                    self.moves(by)
+                    self.moves(by);
                 }
                 true
             }

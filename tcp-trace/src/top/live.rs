@@ -93,6 +93,7 @@ async fn drive(
     let first = sleep(every.min(Duration::from_millis(500)));
     let deadline = sleep(duration.unwrap_or(Duration::MAX));
     tokio::pin!(deadline, first);
+    let mut surveyed = Instant::now();
     let (mut stopping, mut stopped, mut asked) = (false, false, false);
     loop {
         let enough = async {
@@ -117,7 +118,16 @@ async fn drive(
                 live.survey(engine.scope_of_report());
             }
             _ = ticks.tick(), if !stopping => {
-                let scope = if engine.needs_repair() { Scope::All } else { engine.scope_of_report() };
+                // Half a tick less: that it comes a little early must not cost a whole one.
+                let due = surveyed.elapsed() + every / 2 >= Duration::from_secs(inbox.pause()).max(every);
+                let scope = match due {
+                    _ if engine.needs_repair() => Scope::All,
+                    true => engine.scope_of_report(),
+                    false => Scope::Requests,
+                };
+                if scope > Scope::Requests {
+                    surveyed = Instant::now();
+                }
                 live.survey(scope);
             }
             batch = live.next() => match batch? {

@@ -7,6 +7,8 @@ use std::{
         Mutex, Once, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
+    time::Duration,
 };
 
 use ratatui::{
@@ -49,6 +51,9 @@ impl Write for Log {
     }
 }
 
+/// How long it takes at most until every thread has stopped.
+const TO_STOP: Duration = Duration::from_millis(100);
+
 /// A terminal that is ours; dropped, it is as it was.
 #[derive(Debug)]
 pub(super) struct Screen {
@@ -67,9 +72,7 @@ impl Screen {
             }));
         });
         enter()?;
-        let out = BufWriter::with_capacity(1 << 16, io::stdout());
-        let terminal = Terminal::new(CrosstermBackend::new(out)).inspect_err(|_| restore())?;
-        Ok(Self { terminal })
+        Ok(Self { terminal: blank().inspect_err(|_| restore())? })
     }
 
     /// Draws what has changed, in one piece.
@@ -87,13 +90,17 @@ impl Screen {
     /// Draws everything anew.
     pub(super) fn redraw(&mut self) -> io::Result<()> {
         enter()?;
-        self.terminal.clear()
+        // A new one, because the old one asks where the cursor is before it clears, and waits for the answer.
+        self.terminal = blank()?;
+        Ok(())
     }
 
     /// Gives the terminal back and stops, as Ctrl-Z does, until somebody lets us go on.
     pub(super) fn suspend(&mut self) -> io::Result<()> {
         restore();
         kill_process(getpid(), Signal::STOP)?;
+        // Another thread may be the one that takes it: this one goes on until it is stopped, too.
+        thread::sleep(TO_STOP);
         self.redraw()
     }
 }
@@ -102,6 +109,12 @@ impl Drop for Screen {
     fn drop(&mut self) {
         restore();
     }
+}
+
+/// A screen with nothing on it.
+fn blank() -> io::Result<Terminal<CrosstermBackend<BufWriter<Stdout>>>> {
+    execute!(io::stdout(), tty::Clear(tty::ClearType::All))?;
+    Terminal::new(CrosstermBackend::new(BufWriter::with_capacity(1 << 16, io::stdout())))
 }
 
 fn enter() -> io::Result<()> {

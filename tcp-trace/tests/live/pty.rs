@@ -194,6 +194,7 @@ fn emulate(raw: &[u8], (columns, rows): (u16, u16)) -> String {
                 };
                 match last {
                     Some('H') => (y, x) = (number(0) - 1, number(1) - 1),
+                    Some('h') if arguments == "?1049h" => cells = vec![vec![' '; columns]; rows],
                     Some('J') => cells = vec![vec![' '; columns]; rows],
                     _ => {}
                 }

@@ -53,7 +53,7 @@ fn a_leak_stands_at_the_top() {
     screen.send("4");
     screen.wait_for("127.0.0.1:7001");
     screen.send("5");
-    screen.wait_for("→ CLOSE_WAIT");
+    screen.wait_for("→ FIN_WAIT2");
     screen.send("?");
     screen.wait_for("this help");
     screen.send("qq");

@@ -111,7 +111,12 @@ fn accounts(model: &Model, frame: &Frame) -> Vec<Line> {
     }
     let full = report.limits.iter().filter(|limit| limit.dropped > 0).count();
     if full > 0 {
-        parts.push(vec![piece(format!("▲ {full} tables full"), Tone::Warning)]);
+        let text =
+            if full == 1 { "▲ a table is full".to_owned() } else { format!("▲ {full} tables are full") };
+        parts.push(vec![piece(text, Tone::Warning)]);
+    }
+    if let Some(every) = frame.surveyed_every {
+        parts.push(vec![piece(format!("surveyed every {every} s"), Tone::Dim)]);
     }
     let mut features: Vec<_> = report.source.degradations.iter().map(|lack| lack.feature.as_str()).collect();
     features.dedup();

@@ -16,7 +16,7 @@ use ratatui::{buffer::Buffer, layout::Rect};
 use self::pen::{Line, Pen, line, piece};
 use super::{
     keys::KEYS,
-    model::{Action, Drawn, Model, Overlay, Screen, Timeline},
+    model::{Action, Drawn, Model, Overlay, Prompt, Screen, Timeline},
     palette::Tone,
 };
 
@@ -71,17 +71,7 @@ fn waiting(pen: &mut Pen<'_>, body: Rect, model: &Model) {
 /// Views and keys, or what is being typed.
 fn footer(pen: &mut Pen<'_>, area: Rect, model: &Model) {
     if let Some(prompt) = &model.prompt {
-        let mut pieces =
-            vec![piece(" filter: ", Tone::Title), piece(format!("{}▏", prompt.text), Tone::Strong)];
-        match &prompt.error {
-            Some(error) => pieces.push(piece(format!("  ✖ {error}"), Tone::Critical)),
-            None => pieces.push(piece(
-                "  Enter applies, Esc leaves; -p -L -D -4 -6 --container --state NAME",
-                Tone::Dim,
-            )),
-        }
-        pen.line(area, 0, &pieces);
-        return;
+        return asking(pen, area, prompt);
     }
     let mut x = area.x + 1;
     for (number, screen) in (1..).zip(Screen::ALL) {
@@ -102,7 +92,31 @@ fn footer(pen: &mut Pen<'_>, area: Rect, model: &Model) {
         pen.hit(spot, Action::Show(screen));
         x += width + 2;
     }
-    let keys: &[(&str, &str)] = match (&model.timeline, model.screen) {
+    for (key, what) in keys_for(model) {
+        let width = (key.chars().count() + what.chars().count() + 3) as u16;
+        if x + width > area.right() + 1 {
+            break;
+        }
+        x += 1;
+        x += pen.text(x, area.y, area.right() - x, key, Tone::Key);
+        x += 1 + pen.text(x + 1, area.y, area.right().saturating_sub(x + 1), what, Tone::Dim);
+    }
+}
+
+/// What is being typed.
+fn asking(pen: &mut Pen<'_>, area: Rect, prompt: &Prompt) {
+    let mut pieces = vec![piece(" filter: ", Tone::Title), piece(format!("{}▏", prompt.text), Tone::Strong)];
+    match &prompt.error {
+        Some(error) => pieces.push(piece(format!("  ✖ {error}"), Tone::Critical)),
+        None => pieces
+            .push(piece("  Enter applies, Esc leaves; -p -L -D -4 -6 --container --state NAME", Tone::Dim)),
+    }
+    pen.line(area, 0, &pieces);
+}
+
+/// The keys that are told of at the bottom, the most useful first.
+fn keys_for(model: &Model) -> &'static [(&'static str, &'static str)] {
+    match (&model.timeline, model.screen) {
         (Timeline::Live { .. }, Screen::Overview) => &[
             ("?", "help"),
             ("q", "end"),
@@ -130,15 +144,6 @@ fn footer(pen: &mut Pen<'_>, area: Rect, model: &Model) {
             ("←→", "10 s"),
             ("+-", "speed"),
         ],
-    };
-    for (key, what) in keys {
-        let width = (key.chars().count() + what.chars().count() + 3) as u16;
-        if x + width > area.right() + 1 {
-            break;
-        }
-        x += 1;
-        x += pen.text(x, area.y, area.right() - x, key, Tone::Key);
-        x += 1 + pen.text(x + 1, area.y, area.right().saturating_sub(x + 1), what, Tone::Dim);
     }
 }
 
