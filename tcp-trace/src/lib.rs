@@ -3,8 +3,8 @@
 //! Modules in the order of the data's path: `bpf` and `source` yield records, `recording` keeps them,
 //! `engine` feeds them to `tcp-trace-core`, `sink` prints what comes out, `pages` writes it into files; `run` wires one of each.
 //! `progress` says how far long work has come.
-//! `survey` looks at the host without eBPF, and `snapshot` prints what it finds; `doctor` tries what this host allows; `explain` only prints, and
-//! `kill` is the one command that changes something.
+//! `survey` looks at the host without eBPF, and `snapshot` prints what it finds; `doctor` tries what this host allows; `explain` only prints, `top`
+//! draws, `agent` runs for long and hands on, and `kill` is the one command that changes something.
 
 pub mod agent;
 pub mod bpf;
@@ -27,3 +27,4 @@ pub mod snapshot;
 pub mod source;
 pub mod stacks;
 pub mod survey;
+pub mod top;

@@ -76,6 +76,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Stream(args) => stream(args, cli.verbose),
         Command::Report(args) => report(args, cli.verbose),
         Command::Record(args) => record(args, cli.verbose),
+        Command::Top(args) => crate::top::run(args, cli.verbose),
         Command::Snapshot(args) => crate::snapshot::run(args),
         Command::Agent(args) => crate::agent::run(args, cli.verbose),
         Command::Doctor(args) => crate::doctor::run(args),

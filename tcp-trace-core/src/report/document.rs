@@ -462,6 +462,15 @@ pub struct ProcessSummary {
     pub live: u64,
 }
 
+/// The sockets of one process; no part of a report.
+#[derive(Clone, Debug, Default)]
+pub struct ProcessSockets {
+    /// How many are in each state.
+    pub states: BTreeMap<TcpState, u64>,
+    /// Those that have been in their state for longest, first.
+    pub sockets: Vec<Socket>,
+}
+
 /// Who a process is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ProcessIdentity {

@@ -18,9 +18,9 @@ pub use change::{EVENT_NAME, Process, StateChange};
 pub use distributions::{Distribution, Distributions, HANDSHAKE_BOUNDS_NS, STATE_BOUNDS_NS};
 pub use document::{
     CloseWait, CloseWaitKinds, CloseWaitProcess, Connect, ConnectFailures, ContainerSummary, DurationSummary,
-    Limit, Loss, ModeSpan, OwnerState, PeerCount, ProcessIdentity, ProcessSummary, Report, SCHEMA, Socket,
-    SocketHolder, Source, StateSummary, TimeWait, TimeWaitCloser, TimeWaitDestination, TimeWaitProcess,
-    TransitionCount, Window,
+    Limit, Loss, ModeSpan, OwnerState, PeerCount, ProcessIdentity, ProcessSockets, ProcessSummary, Report,
+    SCHEMA, Socket, SocketHolder, Source, StateSummary, TimeWait, TimeWaitCloser, TimeWaitDestination,
+    TimeWaitProcess, TransitionCount, Window,
 };
 pub use half_open::{
     HalfOpen, HalfOpenCause, HalfOpenSources, Listener, NamespaceSummary, PrefixCount, Queue,

@@ -62,10 +62,10 @@ use crate::{
     input::{Event, Input, RequestChange, SocketUse, UseKind},
     mode::Mode,
     process::{OwnerSource, ProcessId},
-    report::{Obituary, Report, StateChange},
+    report::{Obituary, ProcessSockets, Report, StateChange},
     session::Session,
     state::TcpState,
-    time::Timestamp,
+    time::{Timestamp, WallTime},
 };
 
 /// Bounds and thresholds.
@@ -288,6 +288,12 @@ impl Tracker {
     /// The processes that were seen since the last call and that no facts are known of yet.
     pub fn take_wanted(&mut self) -> Vec<ProcessId> {
         self.people.take_wanted()
+    }
+
+    /// The sockets of one process as they are now, at most so many of them: a look at the whole table.
+    #[must_use]
+    pub fn sockets_of(&self, pid: u32, start: Option<WallTime>, most: usize) -> ProcessSockets {
+        summary::sockets_of(self, pid, start, most)
     }
 
     /// The report of the window that ends now, and the start of the next one.

@@ -11,6 +11,7 @@ use super::{
     doctor::{self, DoctorArgs},
     explain::{self, ExplainArgs},
     kill::{self, KillArgs},
+    top::{self, TopArgs},
     units,
 };
 
@@ -49,6 +50,9 @@ pub enum Command {
     /// Gather, then say what happened: counts, durations, half-opens, lingering CLOSE_WAIT, per process
     #[command(after_help = REPORT_EXAMPLES)]
     Report(ReportArgs),
+    /// Look at it full screen: findings, the state diagram, processes, half-open requests, transitions
+    #[command(after_help = top::EXAMPLES)]
+    Top(TopArgs),
     /// Write the transitions to a recording, for `stream --from` and `report --from`
     #[command(after_help = RECORD_EXAMPLES)]
     Record(RecordArgs),

@@ -17,7 +17,7 @@ mod report_table;
 mod snapshot_table;
 mod stream_table;
 pub mod syslog;
-mod units;
+pub(crate) mod units;
 
 use std::io::{self, Write};
 

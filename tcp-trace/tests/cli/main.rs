@@ -6,6 +6,8 @@ mod aggregate;
 mod closed;
 mod damage;
 mod doctor;
+#[path = "../shared/documents.rs"]
+mod documents;
 mod exits;
 mod explain;
 mod findings;
@@ -14,6 +16,7 @@ mod found;
 mod html;
 mod incident;
 mod kill;
+mod log;
 mod look;
 mod replay;
 mod report;

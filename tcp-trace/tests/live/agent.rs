@@ -152,7 +152,7 @@ fn a_new_configuration_under_load_loses_nothing() {
             thread::sleep(Duration::from_millis(150));
             let more = if round % 2 == 0 { everything("b", &b) + filter } else { String::new() };
             let labels = format!("[agent]\nlabels = {{ round = \"{round}\" }}\n");
-            // Labels are part of every line: even `a` is replaced each time.
+            // Labels are part of every line: even `a` changes each time.
             fs::write(&config, head(&ns, port) + &everything("a", &a) + &more + &labels).unwrap();
             tracer.signal(Signal::HUP);
         }
@@ -244,7 +244,9 @@ fn a_dead_sink_costs_the_others_nothing_and_comes_back() {
     let fails = |over: bool| {
         until("the degradation", || {
             lines(&a).into_iter().find(|line| {
-                line["event"] == "tcp.degradation" && line["feature"] == "sink dead" && line["over"] == over
+                line["event"] == "tcp.degradation"
+                    && line["degradation"]["feature"] == "sink dead"
+                    && line["over"] == over
             })
         })
     };
@@ -307,11 +309,7 @@ fn a_leak_is_opened_and_closed_as_a_finding() {
     assert_eq!(opened["finding"]["subject"]["process"]["pid"], server.pid(), "{opened}");
     assert!(opened["message"].as_str().unwrap().contains("leaky"), "{opened}");
     let (_, body) = get(port, "/metrics").unwrap();
-    assert_eq!(
-        metric(&body, "tcp_trace_close_wait_lingering_sockets", &["process=\"leaky\""]),
-        10.0,
-        "{body}"
-    );
+    assert_eq!(metric(&body, "tcp_trace_close_wait_lingering_sockets", &["comm=\"leaky\""]), 10.0, "{body}");
     drop(server);
     let closed = step("closed");
     assert_eq!(closed["finding"]["subject"], opened["finding"]["subject"]);
