@@ -110,7 +110,7 @@ pub(super) fn over_time(report: &Report) -> Option<Section> {
                 p.note {
                     (count(points.len() as u64)) " points; "
                     @if series.readings > 1 {
-                        "each is the highest of up to " (series.readings) " readings of the counters."
+                        "each is the one with the most sockets of up to " (series.readings) " readings of the counters."
                     } @else { "one at each reading of the kernel's counters." }
                     " Times are UTC."
                 }
