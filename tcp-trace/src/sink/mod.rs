@@ -4,6 +4,7 @@ mod closed_table;
 mod doctor_table;
 mod json;
 mod kill_lines;
+pub mod otlp;
 mod report_table;
 mod snapshot_table;
 mod stream_table;
