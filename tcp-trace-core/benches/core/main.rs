@@ -14,6 +14,7 @@ use tcp_trace_core::{
     decode::decode,
     filter::FilterSpec,
     input::Input,
+    log::{Document, LogWriter, Origin},
     report::LineWriter,
     tracker::{Output, Settings, Tracker},
 };
@@ -116,6 +117,30 @@ fn json_lines(bencher: Bencher<'_, '_>) {
             out
         },
     );
+}
+
+/// The same as lines of a log, each of which stands for itself.
+#[divan::bench]
+fn log_lines(bencher: Bencher<'_, '_>) {
+    let mut changes = Vec::new();
+    let settings = Settings { changes: true, ..Settings::default() };
+    feed(&mut tracker(settings), &LIVES, |output| changes.append(&mut output.changes));
+    let documents: Vec<_> = changes.into_iter().map(Document::Transition).collect();
+    let origin = Origin { host: "shop-1".to_owned(), ..Origin::default() };
+    bencher
+        .counter(ItemsCount::new(documents.len()))
+        .with_inputs(|| Vec::with_capacity(1 << 20))
+        .bench_values(|mut out: Vec<u8>| {
+            let mut writer = LogWriter::new(&origin);
+            for document in &documents {
+                writer.write(&mut out, document);
+                if out.len() > 1 << 19 {
+                    black_box(&out);
+                    out.clear();
+                }
+            }
+            out
+        });
 }
 
 #[divan::bench(args = sizes(), sample_count = 5, sample_size = 1)]

@@ -167,7 +167,7 @@ impl Document {
 
 impl Finding {
     /// Sixteen hexadecimal digits that tell it from every other finding of its host, and stay the same as long as it
-    /// is open, and when the agent is started anew: its id and its subject, of a process the number and the start.
+    /// is open. They are made of its id and its subject; of a process that is its number and its start.
     #[must_use]
     pub fn key(&self) -> String {
         // FNV-1a: it has to be the same in every version and on every machine.

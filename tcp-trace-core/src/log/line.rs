@@ -161,3 +161,30 @@ impl LogWriter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::report::change_of_any_kind;
+
+    proptest! {
+        #[test]
+        fn transitions_are_written_as_they_serialise(
+            changes in proptest::collection::vec(change_of_any_kind(), 1..40),
+            (host, cluster) in any::<(String, Option<String>)>(),
+            labels in proptest::collection::btree_map(any::<String>(), any::<String>(), 0..3),
+        ) {
+            let origin = Origin { host, cluster, labels };
+            let (mut writer, mut lines, mut expected) = (LogWriter::new(&origin), Vec::new(), String::new());
+            for change in changes {
+                let document = Document::Transition(change);
+                writer.write(&mut lines, &document);
+                expected += &serde_json::to_string(&Line { origin: &origin, document: &document }).unwrap();
+                expected.push('\n');
+            }
+            prop_assert_eq!(String::from_utf8(lines).unwrap(), expected);
+        }
+    }
+}

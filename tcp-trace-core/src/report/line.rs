@@ -107,7 +107,7 @@ impl LineWriter {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::net::{IpAddr, Ipv6Addr};
 
     use proptest::prelude::*;
@@ -167,7 +167,7 @@ mod tests {
     }
 
     prop_compose! {
-        fn change()(
+        pub(crate) fn change()(
             (time, second) in (any::<u64>(), prop_oneof![Just(1_763_814_770), 0..253_402_300_799_u64]),
             whole in any::<bool>(),
             (old, new) in (0_u8..16, any::<u8>()),

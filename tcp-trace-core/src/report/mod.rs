@@ -25,6 +25,8 @@ pub use half_open::{
     HalfOpen, HalfOpenCause, HalfOpenSources, Listener, NamespaceSummary, PrefixCount, Queue,
 };
 pub use line::LineWriter;
+#[cfg(test)]
+pub(crate) use line::tests::change as change_of_any_kind;
 pub use obituary::{CLOSED_EVENT_NAME, Closer, Ending, Obituary, Role};
 pub use opened_at::{OpenedAt, StackCount};
 pub use trouble::{

@@ -8,6 +8,7 @@ mod check;
 mod container;
 mod dsl;
 mod findings;
+mod log;
 mod properties;
 mod render;
 mod scenarios;

@@ -6,7 +6,7 @@ use crate::check::check_report;
 
 /// `count` connections of a server that the peers closed, one every `every` ms from `first` on, and that stay so. Cookies
 /// and ports go on from `from`.
-pub(super) fn leaked(from: u64, count: u64, first: u64, every: u64) -> String {
+pub(crate) fn leaked(from: u64, count: u64, first: u64, every: u64) -> String {
     let mut input = String::new();
     for number in 0..count {
         let (at, ck, port) = (first + number * every, from + number, 4000 + from + number);
@@ -18,7 +18,7 @@ pub(super) fn leaked(from: u64, count: u64, first: u64, every: u64) -> String {
 }
 
 /// `count` of them are closed, from the one of `from` on.
-pub(super) fn closes(from: u64, count: u64, at: u64) -> String {
+pub(crate) fn closes(from: u64, count: u64, at: u64) -> String {
     (from..from + count)
         .map(|ck| {
             let tuple = format!("ck={ck} 10.0.0.1:80>10.0.0.2:{} ns=1", 4000 + ck);
@@ -27,7 +27,7 @@ pub(super) fn closes(from: u64, count: u64, at: u64) -> String {
         .collect()
 }
 
-pub(super) const LISTENS: &str = "+0ms CLOSE>LISTEN ck=1 0.0.0.0:80>0.0.0.0:0 ns=1 task=200:leaky start=5\n";
+pub(crate) const LISTENS: &str = "+0ms CLOSE>LISTEN ck=1 0.0.0.0:80>0.0.0.0:0 ns=1 task=200:leaky start=5\n";
 
 #[test]
 fn ten_that_linger_are_a_leak_with_its_growth() {

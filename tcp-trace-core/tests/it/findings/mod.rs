@@ -1,6 +1,6 @@
 //! What each rule finds, and what it leaves alone: events in, findings out.
 
-mod close_wait_leak;
+pub(crate) mod close_wait_leak;
 mod connect_failures;
 mod cut;
 mod fork_leak;
