@@ -1,6 +1,6 @@
 //! TCP states, and every spelling of their names.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use serde::{Serialize, Serializer};
 use tcp_trace_common::state as number;
@@ -102,6 +102,27 @@ impl TcpState {
         }
     }
 
+    /// OpenTelemetry's value of `network.connection.state`, which has no word of its own for a half-open request
+    /// (`syn_received`, like the socket that it becomes) nor for what only Linux has: that keeps Linux's name.
+    #[must_use]
+    pub fn otel_name(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::Established => "established",
+            Self::SynSent => "syn_sent",
+            Self::SynReceived | Self::NewSynReceived => "syn_received",
+            Self::FinWait1 => "fin_wait_1",
+            Self::FinWait2 => "fin_wait_2",
+            Self::TimeWait => "time_wait",
+            Self::Close => "closed",
+            Self::CloseWait => "close_wait",
+            Self::LastAck => "last_ack",
+            Self::Listen => "listen",
+            Self::Closing => "closing",
+            Self::BoundInactive => "bound_inactive",
+            Self::Unknown(number) => return Cow::Owned(format!("state_{number}")),
+        })
+    }
+
     /// The Linux name; `None` for an unknown state.
     #[must_use]
     pub fn name(self) -> Option<&'static str> {
@@ -162,6 +183,16 @@ mod tests {
         assert_eq!("estab".parse(), Ok(TcpState::Established));
         assert_eq!("fin_wait_1".parse(), Ok(TcpState::FinWait1));
         assert!("SYN".parse::<TcpState>().is_err());
+    }
+
+    #[test]
+    fn the_names_of_opentelemetry_are_accepted_and_mean_the_same() {
+        for number in 1..=11 {
+            let state = TcpState::from_number(number);
+            assert_eq!(state.otel_name().parse(), Ok(state));
+        }
+        assert_eq!(TcpState::NewSynReceived.otel_name(), "syn_received");
+        assert_eq!(TcpState::from_number(14).otel_name(), "state_14");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod bench;
 mod ci;
+mod e2e;
 mod ebpf;
 /// The very files that `tcp-trace/build.rs` uses, so that both make the same object.
 #[path = "../../tcp-trace/build/ebpf.rs"]
@@ -37,6 +38,8 @@ enum Chore {
     Bench(bench::Args),
     /// Run the live tests on other kernels, in virtual machines.
     Vm(vm::Args),
+    /// Run the agent against real collectors, databases and clusters: by hand, because they take minutes to build.
+    E2e(e2e::Args),
     /// Do everything that CI does.
     Ci,
 }
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Chore::Test(args) => test::run(&args),
         Chore::Bench(args) => bench::run(&args),
         Chore::Vm(args) => vm::run(&args),
+        Chore::E2e(args) => e2e::run(&args),
         Chore::Ci => ci::run(),
     };
     done.unwrap_or_else(|error| {

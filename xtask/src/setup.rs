@@ -11,6 +11,7 @@ use std::{process::ExitCode, time::Instant};
 
 use anyhow::Result;
 
+pub(crate) use apt::install as packages;
 pub(crate) use emulator::ensure as ensure_emulator;
 
 use crate::object::toolchain::Toolchain;

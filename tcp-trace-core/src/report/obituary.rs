@@ -130,6 +130,25 @@ pub enum Ending {
 }
 
 impl Ending {
+    /// Every way to end.
+    pub const ALL: [Self; 15] = [
+        Self::Closed,
+        Self::TimeWait,
+        Self::Orphaned,
+        Self::ResetByPeer,
+        Self::ResetByUs,
+        Self::Refused,
+        Self::TimedOut,
+        Self::Unreachable,
+        Self::AbortedUnread,
+        Self::LingerZero,
+        Self::Disconnected,
+        Self::GivenUp,
+        Self::NeverAccepted,
+        Self::Killed,
+        Self::Failed,
+    ];
+
     /// The name in JSON and in tables.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -7,7 +7,7 @@ use anyhow::{Result, bail, ensure};
 use crate::{privilege, process};
 
 /// Installs packages, after a look at the newest lists if one of them is not known.
-pub(super) fn install(packages: &[&str]) -> Result<()> {
+pub(crate) fn install(packages: &[&str]) -> Result<()> {
     ensure!(
         process::exists("apt-get"),
         "this is not Debian, so there is no apt-get for {}",

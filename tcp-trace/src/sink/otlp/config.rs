@@ -45,6 +45,14 @@ pub struct Config {
     pub attributes: BTreeMap<String, String>,
 }
 
+impl Config {
+    /// Whether this kind of telemetry is sent.
+    #[must_use]
+    pub fn sends(&self, signal: Signal) -> bool {
+        self.signals.as_ref().is_none_or(|signals| signals.contains(&signal))
+    }
+}
+
 /// A kind of telemetry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -34,6 +34,8 @@ pub struct Exporter {
     /// The most that a request holds; less than what the configuration says once the other side has found that too much.
     max_request: usize,
     schedule: Schedule,
+    /// The newest metrics, where it was not time to send them.
+    unsent: Option<Box<Snapshot>>,
 }
 
 /// When metrics are sent.
@@ -69,6 +71,7 @@ impl Exporter {
             resources: Resources::new(origin.clone(), attributes),
             max_request,
             schedule: Schedule::new(metrics_interval, &origin.host),
+            unsent: None,
         })
     }
 
@@ -106,10 +109,19 @@ impl Exporter {
     ///
     /// If they were not taken, or not all. `refused` counts points.
     pub fn metrics(&mut self, snapshot: &Snapshot) -> Result<(), Failure> {
-        let Some(client) = &self.metrics else { return Ok(()) };
-        if !self.schedule.is_due(snapshot.time) {
+        if self.metrics.is_none() {
             return Ok(());
         }
+        if !self.schedule.is_due(snapshot.time) {
+            self.unsent = Some(Box::new(snapshot.clone()));
+            return Ok(());
+        }
+        self.unsent = None;
+        self.send_metrics(snapshot)
+    }
+
+    fn send_metrics(&mut self, snapshot: &Snapshot) -> Result<(), Failure> {
+        let Some(client) = &self.metrics else { return Ok(()) };
         let mut result = Failure { done: 0, refused: 0, after: None, why: String::new() };
         let resource = self.resources.host();
         let mut waiting = metrics::requests(snapshot, &resource, self.max_request);
@@ -130,13 +142,13 @@ impl Exporter {
         if result.refused > 0 { Err(result) } else { Ok(()) }
     }
 
-    /// Nothing waits in here.
+    /// Sends the last metrics: counters that are not sent before the end are lost. No document waits in here.
     ///
     /// # Errors
     ///
-    /// None.
+    /// Those of [`Self::metrics`].
     pub fn flush(&mut self) -> Result<(), Failure> {
-        Ok(())
+        self.unsent.take().map_or(Ok(()), |snapshot| self.send_metrics(&snapshot))
     }
 }
 
