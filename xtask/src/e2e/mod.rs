@@ -8,11 +8,15 @@
 mod chdb;
 mod clickhouse;
 mod collector;
+mod fleet;
 mod http;
+mod kubernetes;
 mod need;
 mod program;
 mod rows;
+mod shop;
 mod stage;
+mod systemd;
 
 use std::{process::ExitCode, time::Instant};
 
@@ -21,7 +25,8 @@ use anyhow::{Context as _, Result, bail};
 use self::{need::Need, stage::Stage};
 
 /// Every scenario.
-const SCENARIOS: &[Scenario] = &[collector::SCENARIO, clickhouse::SCENARIO];
+const SCENARIOS: &[Scenario] =
+    &[collector::SCENARIO, clickhouse::SCENARIO, fleet::SCENARIO, kubernetes::SCENARIO, systemd::SCENARIO];
 
 /// One of them.
 struct Scenario {
