@@ -29,7 +29,8 @@ esac
 # With a --target of its own, so that build scripts and macros are built as ever.
 if [ -z "$binary" ]; then
     target=${CARGO_TARGET_DIR:-$root/target}
-    (cd "$root" && RUSTFLAGS='-C target-feature=+crt-static -C relocation-model=static' \
+    (cd "$root" && CARGO_PROFILE_RELEASE_STRIP=debuginfo \
+        RUSTFLAGS='-C target-feature=+crt-static -C relocation-model=static' \
         cargo build --release --locked --target "$triple" --package tcp-trace --bin tcp-trace)
     binary=$target/$triple/release/tcp-trace
 fi
