@@ -117,6 +117,21 @@ pub enum OwnerSource {
     Task,
 }
 
+impl OwnerSource {
+    /// The name in JSON and elsewhere.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Listen => "listen",
+            Self::Fd => "fd",
+            Self::Connect => "connect",
+            Self::Accept => "accept",
+            Self::Task => "task",
+        }
+    }
+}
+
 /// Whom a socket belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {

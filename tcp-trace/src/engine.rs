@@ -5,7 +5,7 @@ use std::fs::File;
 use anyhow::Context as _;
 use tcp_trace_core::{
     decode::decode,
-    findings::{Finding, Judge, Severity},
+    findings::{Finding, Judge, Severity, Thresholds},
     input::Input,
     process::ProcessId,
     record::Record,
@@ -151,16 +151,49 @@ impl<O: Outlet> Engine<O> {
         self.report()
     }
 
+    /// Where results go.
+    pub fn outlet(&mut self) -> &mut O {
+        &mut self.outlet
+    }
+
+    /// From the next record on, these thresholds hold, reports come at this cadence, a socket lingers after so long, and
+    /// the outlet is given what it wants by now. Findings that are open stay open.
+    pub fn reconfigure(
+        &mut self,
+        thresholds: Thresholds,
+        cadence: Option<Cadence>,
+        close_wait_after_ns: u64,
+    ) {
+        self.judge.set_thresholds(thresholds);
+        self.cadence = cadence;
+        let (changes, closed) = (self.outlet.wants_changes(), self.outlet.wants_closed());
+        self.tracker.reconfigure(close_wait_after_ns, changes, closed);
+    }
+
+    /// The latest time that a record had.
+    pub fn now(&self) -> Timestamp {
+        self.tracker.now()
+    }
+
     /// Completes the recording, and says what the run came to.
     ///
     /// # Errors
     ///
     /// If the recording cannot be completed.
-    pub fn finish(mut self) -> anyhow::Result<Total> {
+    pub fn finish(self) -> anyhow::Result<Total> {
+        Ok(self.into_parts()?.0)
+    }
+
+    /// The same, and gives the outlet back.
+    ///
+    /// # Errors
+    ///
+    /// If the recording cannot be completed.
+    pub fn into_parts(mut self) -> anyhow::Result<(Total, O)> {
         if let Some(recording) = &mut self.recording {
             recording.flush().context("completing the recording")?;
         }
-        Ok(self.total)
+        Ok((self.total, self.outlet))
     }
 
     fn print(&mut self) -> anyhow::Result<()> {

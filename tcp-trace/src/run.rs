@@ -63,6 +63,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Report(args) => report(args, cli.verbose),
         Command::Record(args) => record(args, cli.verbose),
         Command::Snapshot(args) => crate::snapshot::run(args),
+        Command::Agent(args) => crate::agent::run(args, cli.verbose),
         Command::Doctor(args) => crate::doctor::run(args),
         Command::Explain(args) => crate::explain::run(args),
         Command::Kill(args) => crate::kill::run(args),

@@ -101,6 +101,11 @@ impl Judge {
         Self { thresholds, ..Self::default() }
     }
 
+    /// Judges by others from the next report on. What is open stays open as long as the new ones have it so.
+    pub fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.thresholds = thresholds;
+    }
+
     /// Says in `findings` what is wrong.
     pub fn judge(&mut self, report: &mut Report) {
         let Self { thresholds, memory, peak, dropped } = self;

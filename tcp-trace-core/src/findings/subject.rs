@@ -72,11 +72,19 @@ impl Subject {
     pub fn container(&self) -> Option<&ContainerFacts> {
         match self {
             Self::Container { container } => Some(container),
+            _ => self.owner()?.container.as_ref(),
+        }
+    }
+
+    /// The process that it is, or whose it is; `None` where that is not known.
+    #[must_use]
+    pub fn owner(&self) -> Option<&ProcessIdentity> {
+        match self {
             Self::Process { process }
             | Self::Listener { process, .. }
             | Self::Destination { process, .. }
-            | Self::LocalPorts { process, .. } => process.as_ref()?.container.as_ref(),
-            Self::Namespace { .. } => None,
+            | Self::LocalPorts { process, .. } => process.as_deref(),
+            Self::Container { .. } | Self::Namespace { .. } => None,
         }
     }
 

@@ -7,6 +7,7 @@
 mod chronicle;
 mod digest;
 mod document;
+mod fields;
 mod line;
 mod message;
 mod severity;
@@ -19,4 +20,5 @@ pub use digest::{
 pub use document::{
     DegradationNotice, Document, FindingChange, FindingStep, Level, LossNotice, Origin, SCHEMA,
 };
+pub use fields::{FIELDS, Fields};
 pub use line::{Line, LogWriter};

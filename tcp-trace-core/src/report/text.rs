@@ -140,14 +140,7 @@ pub(crate) fn process(out: &mut Vec<u8>, owner: Option<Owner>) {
         None => out.extend_from_slice(b"null"),
     }
     out.extend_from_slice(b",\"owner_source\":\"");
-    out.extend_from_slice(match source {
-        OwnerSource::Unknown => b"unknown",
-        OwnerSource::Listen => b"listen",
-        OwnerSource::Fd => b"fd",
-        OwnerSource::Connect => b"connect",
-        OwnerSource::Accept => b"accept",
-        OwnerSource::Task => b"task",
-    });
+    out.extend_from_slice(source.name().as_bytes());
     out.extend_from_slice(b"\"}");
 }
 

@@ -212,6 +212,19 @@ impl Tracker {
         self.now
     }
 
+    /// From now on a socket lingers after so many nanoseconds, and so much is wanted between reports. Connections that were
+    /// there before anybody wanted to hear of their end have a life that begins now: their obituaries say that it is not
+    /// complete.
+    pub fn reconfigure(&mut self, close_wait_after_ns: u64, changes: bool, closed: bool) {
+        if closed && !self.settings.closed {
+            for connection in self.table.values_mut() {
+                let found = || Box::new(Life::found(connection.state));
+                connection.life.get_or_insert_with(found);
+            }
+        }
+        self.settings = Settings { close_wait_after_ns, changes, closed, ..self.settings };
+    }
+
     /// Takes one input. State changes and finished connections that the filter accepts are appended to `output`, if
     /// they are wanted.
     pub fn apply(&mut self, input: &Input, output: &mut Output) {

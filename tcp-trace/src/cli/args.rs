@@ -3,9 +3,11 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Deserialize;
 use tcp_trace_core::{state::TcpState, tracker::MAX_CONNECTIONS};
 
 use super::{
+    agent::{self, AgentArgs},
     doctor::{self, DoctorArgs},
     explain::{self, ExplainArgs},
     kill::{self, KillArgs},
@@ -53,6 +55,9 @@ pub enum Command {
     /// Print the sockets that exist now, with owners, ages and containers; no eBPF needed
     #[command(after_help = SNAPSHOT_EXAMPLES)]
     Snapshot(SnapshotArgs),
+    /// Run for long: metrics over HTTP, documents to files, the journal, syslog, OTLP; configured by file
+    #[command(after_help = agent::EXAMPLES)]
+    Agent(AgentArgs),
     /// Say what this host allows, what will work, and how to get the rest
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(DoctorArgs),
@@ -113,7 +118,8 @@ pub struct SourceArgs {
 }
 
 /// Values of `--attach`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum AttachArg {
     /// tp_btf where it can be had, else the tracepoint
     Auto,
@@ -125,7 +131,8 @@ pub enum AttachArg {
 }
 
 /// Values of `--mode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ModeArg {
     /// Count in the kernel as long as the stream cannot keep up; `stream` never does
     Auto,

@@ -1,6 +1,7 @@
 //! The command line: what was typed (`args`), what stands in the file that it names (`config`),
 //! and what it comes to on this host (`settings`).
 
+pub mod agent;
 pub mod args;
 pub mod config;
 pub mod doctor;

@@ -41,7 +41,7 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
 }
 
 /// A power of two between a page and 1 GiB, for a ring buffer.
-pub(super) fn buffer(text: &str) -> Result<u32, String> {
+pub(crate) fn buffer(text: &str) -> Result<u32, String> {
     let bytes = size(text)?;
     if !bytes.is_power_of_two() || !(4096..=1 << 30).contains(&bytes) {
         return Err("the size must be a power of two between 4k and 1G".to_owned());

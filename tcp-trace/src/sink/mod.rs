@@ -1,13 +1,21 @@
 //! Where results go. A sink lays out what the tracker decided; it computes nothing.
+//!
+//! `Sink` prints what a command was asked for. `file`, `journald`, `lines` and `syslog` send an agent's documents away, each on
+//! a thread of its own (`agent::export`).
 
 mod closed_table;
 mod doctor_table;
+pub mod file;
+pub mod journald;
 mod json;
 mod kill_lines;
+pub mod lines;
 pub mod otlp;
+pub mod prometheus;
 mod report_table;
 mod snapshot_table;
 mod stream_table;
+pub mod syslog;
 mod units;
 
 use std::io::{self, Write};

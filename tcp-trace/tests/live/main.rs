@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, which is meant")]
 
+mod agent;
 mod aggregate;
 mod close_wait;
 mod connects;
@@ -49,7 +50,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Durations are measured: tests at the same time would disturb each other.
     arguments.test_threads.get_or_insert(1);
-    let groups: [(&str, &[(&str, Test)]); 22] = [
+    let groups: [(&str, &[(&str, Test)]); 23] = [
         ("counts", counts::TESTS),
         ("aggregate", aggregate::TESTS),
         ("close_wait", close_wait::TESTS),
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         ("kill", kill::TESTS),
         ("stacks", stacks::TESTS),
         ("zoo", zoo::TESTS),
+        ("agent", agent::TESTS),
     ];
     let trials = groups.iter().flat_map(|(group, tests)| {
         tests.iter().map(move |(name, test)| trial(format!("{group}::{name}"), *test))

@@ -1,0 +1,352 @@
+//! One sink: a bounded queue, and a thread that sends what is in it. Whoever puts documents in never waits, except for a
+//! recording, which can.
+
+use std::{
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use std::collections::VecDeque;
+
+use anyhow::Context as _;
+use tcp_trace_core::{log::Document, metrics::Snapshot};
+
+use super::{export::Failure, exporter::Exporter};
+
+/// Documents that are sent together, at most.
+const BATCH: usize = 1024;
+/// How long a document may wait for others to go with it.
+const LINGER: Duration = Duration::from_millis(200);
+/// The first pause after a failure; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// The longest.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What a sink has come to since the start, in documents; it outlives the thread, which another configuration replaces.
+#[derive(Debug, Default)]
+pub struct Totals {
+    /// Sent.
+    pub delivered: AtomicU64,
+    /// Lost, because the queue was full, or because it did not get away before the end.
+    pub overflowed: AtomicU64,
+    /// Refused for good by the other side, or not to be sent by their nature.
+    pub refused: AtomicU64,
+    /// Not sent, because their identity had had its share (`rate`).
+    pub over_rate: AtomicU64,
+    /// Attempts that failed.
+    pub failures: AtomicU64,
+}
+
+/// What the thread is asked for, beside sending.
+#[derive(Debug, Default)]
+struct Orders {
+    documents: VecDeque<Document>,
+    /// When the first of them came.
+    since: Option<Instant>,
+    metrics: Option<Arc<Snapshot>>,
+    reopen: bool,
+    /// Until when to try; then the end.
+    stop: Option<Instant>,
+    /// What went wrong last, until somebody asks.
+    trouble: Option<String>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    orders: Mutex<Orders>,
+    news: Condvar,
+    room: Condvar,
+    limit: usize,
+    totals: Arc<Totals>,
+    /// Whether the last attempt failed.
+    failing: AtomicBool,
+    /// Documents that wait now.
+    queued: AtomicU64,
+}
+
+/// The near end of a sink.
+#[derive(Debug)]
+pub struct Channel {
+    shared: Arc<Shared>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Channel {
+    /// Starts a thread that sends with `exporter`.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be started.
+    pub fn start(name: &str, exporter: Exporter, limit: usize, totals: Arc<Totals>) -> anyhow::Result<Self> {
+        let shared = Arc::new(Shared {
+            orders: Mutex::default(),
+            news: Condvar::new(),
+            room: Condvar::new(),
+            limit,
+            totals,
+            failing: AtomicBool::new(false),
+            queued: AtomicU64::new(0),
+        });
+        let worker = Worker {
+            shared: Arc::clone(&shared),
+            exporter,
+            name: name.to_owned(),
+            pause: FIRST_PAUSE,
+            batch: Vec::new(),
+        };
+        // Names of threads are cut at 15 characters.
+        let thread = thread::Builder::new().name(format!("tt-{name}")).spawn(move || worker.run());
+        Ok(Self {
+            shared,
+            thread: Some(thread.with_context(|| format!("starting the thread of sink {name}"))?),
+        })
+    }
+
+    /// Whether its last attempt failed.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.shared.failing.load(Relaxed)
+    }
+
+    /// How many documents wait.
+    #[must_use]
+    pub fn queued(&self) -> u64 {
+        self.shared.queued.load(Relaxed)
+    }
+
+    /// Puts documents in, as far as there is room. With `patient`, waits for room instead.
+    pub fn offer(&self, documents: impl Iterator<Item = Document>, patient: bool) {
+        let Shared { limit, totals, queued, .. } = &*self.shared;
+        let mut orders = self.shared.lock();
+        let mut lost = 0;
+        for document in documents {
+            while patient && orders.documents.len() >= *limit && orders.stop.is_none() {
+                self.shared.news.notify_one();
+                orders = self.shared.room.wait(orders).unwrap_or_else(PoisonError::into_inner);
+            }
+            if orders.documents.len() < *limit {
+                orders.documents.push_back(document);
+            } else {
+                lost += 1;
+            }
+        }
+        if !orders.documents.is_empty() {
+            orders.since.get_or_insert_with(Instant::now);
+        }
+        queued.store(orders.documents.len() as u64, Relaxed);
+        totals.overflowed.fetch_add(lost, Relaxed);
+        drop(orders);
+        self.shared.news.notify_one();
+    }
+
+    /// Puts metrics in, in the place of those that have not been sent yet.
+    pub fn offer_metrics(&self, snapshot: &Arc<Snapshot>) {
+        self.shared.lock().metrics = Some(Arc::clone(snapshot));
+        self.shared.news.notify_one();
+    }
+
+    /// Opens anew what may have been moved away.
+    pub fn reopen(&self) {
+        self.shared.lock().reopen = true;
+        self.shared.news.notify_one();
+    }
+
+    /// What went wrong since the last call.
+    pub fn take_trouble(&self) -> Option<String> {
+        self.shared.lock().trouble.take()
+    }
+
+    /// Sends what waits until `deadline`, and ends then.
+    pub fn stop(&self, deadline: Instant) {
+        self.shared.lock().stop = Some(deadline);
+        self.shared.news.notify_one();
+        self.shared.room.notify_all();
+    }
+
+    /// Waits for the end, a little beyond the deadline at most. Returns whether it has come.
+    pub fn join(mut self, deadline: Instant) -> bool {
+        let Some(thread) = self.thread.take() else { return true };
+        while !thread.is_finished() {
+            if Instant::now() >= deadline {
+                // It hangs in a call of the system; the process ends without it.
+                let waiting = self.shared.lock().documents.len() as u64;
+                self.shared.totals.overflowed.fetch_add(waiting, Relaxed);
+                return false;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        thread.join().is_ok()
+    }
+}
+
+impl Shared {
+    /// The orders, also if the thread has panicked: they are whole after every step.
+    fn lock(&self) -> MutexGuard<'_, Orders> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    exporter: Exporter,
+    name: String,
+    pause: Duration,
+    /// What is being sent.
+    batch: Vec<Document>,
+}
+
+/// What to do next.
+#[derive(Debug, Default)]
+struct Work {
+    metrics: Option<Arc<Snapshot>>,
+    reopen: bool,
+    stop: Option<Instant>,
+}
+
+impl Worker {
+    fn run(mut self) {
+        loop {
+            let work = self.wait();
+            if work.reopen {
+                let reopened = self.exporter.reopen();
+                self.note(reopened.err());
+            }
+            self.send();
+            if let Some(snapshot) = work.metrics {
+                let sent = self.exporter.metrics(&snapshot);
+                self.note(sent.err());
+            }
+            if let Some(deadline) = work.stop
+                && (self.is_done() || Instant::now() >= deadline)
+            {
+                self.end();
+                return;
+            }
+        }
+    }
+
+    /// Waits until there is something to do, and takes it.
+    fn wait(&mut self) -> Work {
+        let Self { shared, batch, .. } = self;
+        let mut orders = shared.lock();
+        loop {
+            let ripe = orders.since.is_some_and(|since| since.elapsed() >= LINGER)
+                || orders.documents.len() >= BATCH
+                || !batch.is_empty();
+            if ripe || orders.metrics.is_some() || orders.reopen || orders.stop.is_some() {
+                break;
+            }
+            let left = orders
+                .since
+                .map_or(Duration::from_secs(3600), |since| LINGER.saturating_sub(since.elapsed()));
+            orders = shared
+                .news
+                .wait_timeout(orders, left.max(Duration::from_millis(1)))
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        let room = BATCH.saturating_sub(batch.len()).min(orders.documents.len());
+        batch.extend(orders.documents.drain(..room));
+        orders.since = (!orders.documents.is_empty()).then(Instant::now);
+        shared.queued.store((orders.documents.len() + batch.len()) as u64, Relaxed);
+        let work = Work {
+            metrics: orders.metrics.take(),
+            reopen: std::mem::take(&mut orders.reopen),
+            stop: orders.stop,
+        };
+        drop(orders);
+        shared.room.notify_all();
+        work
+    }
+
+    /// Sends the batch, or pauses after a failure.
+    fn send(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let totals = Arc::clone(&self.shared.totals);
+        match self.exporter.send(&self.batch) {
+            Ok(()) => {
+                totals.delivered.fetch_add(self.batch.len() as u64, Relaxed);
+                self.batch.clear();
+                self.note(None);
+            }
+            Err(failure) => {
+                let done = failure.done.min(self.batch.len());
+                let refused = failure.refused.min(done);
+                totals.delivered.fetch_add((done - refused) as u64, Relaxed);
+                totals.refused.fetch_add(refused as u64, Relaxed);
+                self.batch.drain(..done);
+                let (progress, after) = (done > 0, failure.after);
+                self.note(Some(failure));
+                if !self.batch.is_empty() && !progress {
+                    self.rest(after);
+                }
+            }
+        }
+    }
+
+    /// Takes note of how an attempt went.
+    fn note(&mut self, failure: Option<Failure>) {
+        let was = self.shared.failing.swap(failure.is_some(), Relaxed);
+        let Some(failure) = failure else {
+            self.pause = FIRST_PAUSE;
+            if was {
+                log::warn!("sink {}: works again", self.name);
+            }
+            return;
+        };
+        self.shared.totals.failures.fetch_add(1, Relaxed);
+        if !was {
+            log::warn!("sink {}: {failure}", self.name);
+        }
+        self.shared.lock().trouble = Some(failure.why);
+    }
+
+    /// Pauses: as long as the other side asks for, else twice as long each time, and never in step with others. An end
+    /// interrupts it.
+    fn rest(&mut self, after: Option<Duration>) {
+        let pause = after.unwrap_or(self.pause).min(LONGEST_PAUSE);
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        let until = Instant::now() + pause.mul_f64(jitter(&self.name));
+        let mut orders = self.shared.lock();
+        loop {
+            let end = orders.stop.map_or(until, |deadline| until.min(deadline));
+            // While it pauses the queue goes on filling; that wakes it, and it goes on pausing.
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let (next, _) =
+                self.shared.news.wait_timeout(orders, left).unwrap_or_else(PoisonError::into_inner);
+            orders = next;
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.batch.is_empty() && self.shared.lock().documents.is_empty()
+    }
+
+    fn end(mut self) {
+        let flushed = self.exporter.flush();
+        self.note(flushed.err());
+        let left = self.batch.len() + self.shared.lock().documents.drain(..).count();
+        self.shared.totals.overflowed.fetch_add(left as u64, Relaxed);
+        self.shared.queued.store(0, Relaxed);
+        if left > 0 {
+            log::warn!("sink {}: {left} documents were not sent before the end, and are lost", self.name);
+        }
+    }
+}
+
+/// Between 0.5 and 1: hosts that lost the same server must not come back to it together.
+pub(super) fn jitter(salt: &str) -> f64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    // Each `RandomState` has keys of its own.
+    let bits = RandomState::new().hash_one(salt) >> 11;
+    0.5 + bits as f64 / (1_u64 << 53) as f64 / 2.0
+}
