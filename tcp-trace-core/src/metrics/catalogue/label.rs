@@ -28,7 +28,7 @@ pub(super) const CONTAINER: Label = label(
 pub(super) const POD: Label = label("pod", "k8s.pod.name", "its pod; only with `identities = \"pod\"`");
 pub(super) const NAMESPACE: Label = label("namespace", "k8s.namespace.name", "namespace of its pod");
 pub(super) const UNIT: Label =
-    label("unit", "systemd.unit", "its systemd service, of a process that is in no container");
+    label("unit", "systemd.unit.name", "its systemd service, of a process that is in no container");
 pub(super) const PORT: Label = label("port", "network.local.port", "port of the listener");
 pub(super) const PEER_PORT: Label = label("peer_port", "network.peer.port", "port of the destination");
 pub(super) const OUTCOME: Label = label("outcome", "tcp_trace.outcome", "what became of it");

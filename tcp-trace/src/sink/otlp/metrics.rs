@@ -9,12 +9,15 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
 };
 use prost::Message as _;
-use tcp_trace_core::metrics::{Bucketed, Family, Kind, Sample, Series, Snapshot};
+use tcp_trace_core::metrics::{Bucketed, Family, Kind, Sample, Series, Snapshot, otel_label};
 
 use super::{attributes::Attributes, batch, names};
 
 /// Points that go into one message at most: what is longer than a request may be is cut here, long before it.
 const POINTS: usize = 1000;
+
+/// What OpenTelemetry's conventions have as a sum that goes up and down: it may be added up over hosts.
+const UP_DOWN: [&str; 2] = ["system.network.connection.count", "process.memory.usage"];
 
 /// One request after another, none longer than `max_bytes` if its points let it.
 pub(super) fn requests(
@@ -78,6 +81,11 @@ fn metric(snapshot: &Snapshot, family: &Family, series: &[Series]) -> Metric {
             aggregation_temporality: temporality,
             is_monotonic: true,
         }),
+        Kind::Gauge if UP_DOWN.contains(&family.otel_name) => Data::Sum(Sum {
+            data_points: numbers(),
+            aggregation_temporality: temporality,
+            is_monotonic: false,
+        }),
         Kind::Gauge | Kind::Info => Data::Gauge(Gauge { data_points: numbers() }),
         Kind::Histogram => Data::Histogram(Histogram {
             data_points: series.iter().filter_map(|series| histogram(snapshot, series)).collect(),
@@ -104,7 +112,7 @@ fn number(snapshot: &Snapshot, kind: Kind, series: &Series) -> Option<NumberData
     };
     Some(NumberDataPoint {
         attributes: labels(series),
-        // A gauge has no beginning.
+        // What goes up and down has no beginning.
         start_time_unix_nano: if kind == Kind::Counter { snapshot.start.0 } else { 0 },
         time_unix_nano: snapshot.time.0,
         value: Some(value),
@@ -130,7 +138,7 @@ fn histogram(snapshot: &Snapshot, series: &Series) -> Option<HistogramDataPoint>
 fn labels(series: &Series) -> Vec<opentelemetry_proto::tonic::common::v1::KeyValue> {
     let mut attributes = Attributes::default();
     for (label, value) in &series.labels {
-        attributes.text(*label, value);
+        attributes.text(otel_label(label).unwrap_or(label), value);
     }
     attributes.into_vec()
 }

@@ -2,8 +2,6 @@
 //!
 //! `docs/otlp.md` has all of them, and a test sees to it.
 
-use tcp_trace_core::state::TcpState;
-
 /// The version of the semantic conventions whose names are used.
 pub(super) const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.42.0";
 
@@ -52,17 +50,6 @@ pub(super) const USER: &str = "process.user.name";
 pub(super) const CGROUP: &str = "process.linux.cgroup";
 pub(super) const STARTED: &str = "process.creation.time";
 pub(super) const OWNER_SOURCE: &str = "tcp.owner.source";
-
-/// A state as `network.connection.state` has it.
-pub(super) fn state(state: TcpState) -> String {
-    match state {
-        TcpState::Close => "closed".to_owned(),
-        TcpState::SynReceived | TcpState::NewSynReceived => "syn_received".to_owned(),
-        TcpState::FinWait1 => "fin_wait_1".to_owned(),
-        TcpState::FinWait2 => "fin_wait_2".to_owned(),
-        other => other.to_string().to_ascii_lowercase(),
-    }
-}
 
 /// A phrase as the last part of an attribute's name: `oldest, at least` is `oldest_at_least`.
 pub(super) fn key(phrase: &str) -> String {

@@ -17,8 +17,8 @@ pub(super) fn transition(change: &StateChange) -> Attributes {
     let mut attributes = Attributes::default();
     let ends = (&change.local, &change.peer);
     socket(&mut attributes, change.family, ends, change.cookie, change.netns, change.cgroup_id);
-    attributes.text(names::STATE, names::state(change.new));
-    attributes.text(names::OLD_STATE, names::state(change.old));
+    attributes.text(names::STATE, change.new.otel_name());
+    attributes.text(names::OLD_STATE, change.old.otel_name());
     attributes.seconds(names::IN_STATE, change.duration_ns);
     owner(&mut attributes, change.owner);
     attributes
@@ -47,7 +47,7 @@ pub(super) fn closed(obituary: &Obituary) -> Attributes {
     attributes.seconds("tcp.half_open.duration", obituary.half_open_ns);
     attributes.maybe_text("tcp.half_open.source", obituary.half_open_source);
     for (state, ns) in &obituary.states {
-        attributes.real(format!("tcp.state.duration.{}", names::state(*state)), seconds(*ns));
+        attributes.real(format!("tcp.time_in_state.{}", state.otel_name()), seconds(*ns));
     }
     attributes.maybe_count("tcp.bytes.sent", obituary.bytes_sent);
     attributes.maybe_count("tcp.bytes.received", obituary.bytes_received);

@@ -20,17 +20,17 @@ pub(super) fn finding(change: &FindingChange) -> Attributes {
     let FindingChange { time: _, step, before, opened, finding } = change;
     let Finding { id, severity, subject, since, cause, advice, evidence } = finding;
     let mut attributes = Attributes::default();
-    attributes.text("tcp.finding.id", id);
-    attributes.text("tcp.finding.key", finding.key());
-    attributes.text("tcp.finding.step", step.name());
-    attributes.text("tcp.finding.severity", severity.name());
-    attributes.maybe_text("tcp.finding.severity.before", before.map(Severity::name));
-    attributes.text("tcp.finding.opened", time(*opened));
-    attributes.maybe_text("tcp.finding.since", since.map(time));
-    attributes.text("tcp.finding.subject.kind", kind(subject));
-    attributes.text("tcp.finding.subject.name", subject.to_string());
-    attributes.text("tcp.finding.cause", cause);
-    attributes.text("tcp.finding.advice", advice);
+    attributes.text("tcp_trace.finding.id", id);
+    attributes.text("tcp_trace.finding.key", finding.key());
+    attributes.text("tcp_trace.finding.step", step.name());
+    attributes.text("tcp_trace.finding.severity", severity.name());
+    attributes.maybe_text("tcp_trace.finding.severity_before", before.map(Severity::name));
+    attributes.text("tcp_trace.finding.opened", time(*opened));
+    attributes.maybe_text("tcp_trace.finding.since", since.map(time));
+    attributes.text("tcp_trace.finding.subject.kind", kind(subject));
+    attributes.text("tcp_trace.finding.subject.name", subject.to_string());
+    attributes.text("tcp_trace.finding.cause", cause);
+    attributes.text("tcp_trace.finding.advice", advice);
     about(&mut attributes, subject);
     evidence.iter().for_each(|evidence| number(&mut attributes, evidence));
     attributes
@@ -43,7 +43,7 @@ pub(super) fn time(time: WallTime) -> String {
 
 /// Durations are seconds; everything else is as the rule has it.
 fn number(attributes: &mut Attributes, Evidence { name, value, unit, source: _ }: &Evidence) {
-    let key = format!("tcp.finding.evidence.{}", names::key(name));
+    let key = format!("tcp_trace.finding.evidence.{}", names::key(name));
     match value {
         Value::Count(ns) if *unit == "ns" => attributes.real(key, seconds(*ns)),
         Value::Count(count) => attributes.count(key, *count),

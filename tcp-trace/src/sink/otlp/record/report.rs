@@ -6,10 +6,7 @@ use tcp_trace_core::{
     report::{Loss, Window},
 };
 
-use super::{
-    super::{attributes::Attributes, names},
-    finding::time,
-};
+use super::{super::attributes::Attributes, finding::time};
 
 /// Totals are attributes of their own; each list is one, and has the fields that it has in JSON.
 pub(super) fn report(digest: &ReportDigest) -> Attributes {
@@ -17,27 +14,27 @@ pub(super) fn report(digest: &ReportDigest) -> Attributes {
     window(&mut attributes, &digest.window);
     loss(&mut attributes, &digest.loss);
     for cell in &digest.transitions {
-        let (old, new) = (names::state(cell.old), names::state(cell.new));
+        let (old, new) = (cell.old.otel_name(), cell.new.otel_name());
         attributes.count(format!("tcp.transitions.{old}.{new}"), cell.count);
     }
     for (state, count) in &digest.live {
-        attributes.count(format!("tcp.sockets.{}", names::state(*state)), *count);
+        attributes.count(format!("tcp.sockets.{}", state.otel_name()), *count);
     }
     attributes.maybe_count("tcp.sockets.time_wait", digest.time_wait);
-    attributes.maybe_count("tcp.sockets.half_open", digest.half_open);
-    attributes.count("tcp.sockets.close_wait.lingering", digest.lingering);
+    attributes.maybe_count("tcp.half_open.live", digest.half_open);
+    attributes.count("tcp.close_wait.lingering", digest.lingering);
     for (severity, count) in &digest.findings {
-        attributes.count(format!("tcp.findings.{}", severity.name()), *count);
+        attributes.count(format!("tcp_trace.findings.{}", severity.name()), *count);
     }
-    list(&mut attributes, "tcp.report.modes", &digest.modes);
-    list(&mut attributes, "tcp.report.findings", &digest.open);
-    list(&mut attributes, "tcp.report.close_wait", &digest.close_wait);
-    list(&mut attributes, "tcp.report.listeners", &digest.listeners);
-    list(&mut attributes, "tcp.report.destinations", &digest.destinations);
-    list(&mut attributes, "tcp.report.ports", digest.ports.as_deref().unwrap_or_default());
-    list(&mut attributes, "tcp.report.processes", &digest.processes);
-    list(&mut attributes, "tcp.report.degradations", &digest.degradations);
-    list(&mut attributes, "tcp.report.limits", &digest.limits);
+    list(&mut attributes, "tcp_trace.report.modes", &digest.modes);
+    list(&mut attributes, "tcp_trace.report.findings", &digest.open);
+    list(&mut attributes, "tcp_trace.report.close_wait", &digest.close_wait);
+    list(&mut attributes, "tcp_trace.report.listeners", &digest.listeners);
+    list(&mut attributes, "tcp_trace.report.destinations", &digest.destinations);
+    list(&mut attributes, "tcp_trace.report.ports", digest.ports.as_deref().unwrap_or_default());
+    list(&mut attributes, "tcp_trace.report.processes", &digest.processes);
+    list(&mut attributes, "tcp_trace.report.degradations", &digest.degradations);
+    list(&mut attributes, "tcp_trace.report.limits", &digest.limits);
     attributes
 }
 
@@ -49,9 +46,9 @@ pub(super) fn loss_notice(notice: &LossNotice) -> Attributes {
 }
 
 fn window(attributes: &mut Attributes, Window { start, end, seconds }: &Window) {
-    attributes.text("tcp.window.start", time(*start));
-    attributes.text("tcp.window.end", time(*end));
-    attributes.real("tcp.window.duration", *seconds);
+    attributes.text("tcp_trace.window.start", time(*start));
+    attributes.text("tcp_trace.window.end", time(*end));
+    attributes.real("tcp_trace.window.duration", *seconds);
 }
 
 fn loss(attributes: &mut Attributes, loss: &Loss) {
