@@ -13,6 +13,14 @@ use crate::e2e::{
 /// Agents that replay at a time; their answers afterwards cost nothing.
 const AT_A_TIME: usize = 12;
 
+/// The first agent's port, the others' follow: below those that the kernel gives out, so that nobody else is asked.
+const FIRST_PORT: u16 = 21_000;
+
+/// The address of an agent, by its number.
+pub(super) fn address(number: usize) -> Result<SocketAddr> {
+    Ok(SocketAddr::from(([127, 0, 0, 1], FIRST_PORT + u16::try_from(number)?)))
+}
+
 /// An agent that has sent what it had to, and goes on answering.
 #[derive(Debug)]
 pub(super) struct Agent {
@@ -52,7 +60,7 @@ pub(super) fn start(
     for hosts in hosts.chunks(AT_A_TIME) {
         let first = agents.len();
         for host in hosts {
-            let address = stage::free_port()?;
+            let address = address(agents.len())?;
             let mut agent = command(stage, host, &config, recordings.of(host.leaks));
             agent.env("TCP_TRACE_HTTP_LISTEN", address.to_string());
             agents.push(Agent { address, _running: stage.start(&host.name, &mut agent)? });

@@ -1,32 +1,29 @@
-//! The fleet's question in SQL, of the table that the Collector's ClickHouse exporter writes.
+//! The fleet's question in SQL, as it is shipped, of the table that the Collector's ClickHouse exporter writes.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, fs, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 
 use super::Host;
 use crate::e2e::{
     chdb::{self, ClickHouse},
     collector,
     http::Sink,
+    rows::LogRow,
     stage::{self, Stage},
 };
 
-/// Which service leaks, on how many hosts, with which deploy first, since when: one row for each service.
-const QUESTION: &str = "
-SELECT ServiceName, groupUniqArray(ResourceAttributes['deploy']) AS deploys,
-       uniqExact(ResourceAttributes['host.name']) AS hosts,
-       argMin(ResourceAttributes['deploy'], Timestamp) AS first, toString(min(Timestamp)) AS since
-FROM otel_logs
-WHERE EventName = 'tcp.finding' AND LogAttributes['tcp.finding.id'] = 'close_wait_leak'
-  AND LogAttributes['tcp.finding.step'] != 'closed'
-GROUP BY ServiceName ORDER BY hosts DESC";
+/// The same of findings alone: from how many hosts, which deploy was the first, and of how many.
+const FINDINGS: &str = "
+SELECT service, uniqExact(host) AS hosts, argMin(deploy, time) AS first, uniqExact(deploy) AS deploys
+FROM tcp_findings WHERE finding = 'close_wait_leak' AND step != 'closed'
+GROUP BY service ORDER BY hosts DESC";
+
+/// A service, on so many hosts, since a deploy.
+type Leak = (String, u64, String);
 
 pub(super) fn ask(stage: &Stage, hosts: &[Host], onward: &Sink) -> Result<()> {
-    let reporting = |rows: &[crate::e2e::rows::LogRow]| {
-        let from = rows.iter().filter_map(|row| row.resource.get("host.name").cloned());
-        from.collect::<BTreeSet<_>>().len()
-    };
     let rows = stage::until(Duration::from_secs(60), || {
         let rows = collector::logs(onward)?;
         let reporting = reporting(&rows);
@@ -34,30 +31,62 @@ pub(super) fn ask(stage: &Stage, hosts: &[Host], onward: &Sink) -> Result<()> {
         Ok(rows)
     })?;
     let mut statements = chdb::statements("deploy/clickhouse/otel_logs.sql")?;
+    statements.extend(chdb::statements("deploy/clickhouse/views.sql")?);
     let lines: Vec<String> = rows.iter().map(|row| row.to_json(true).to_string()).collect();
     statements.push(format!("INSERT INTO otel_logs FORMAT JSONEachRow\n{}", lines.join("\n")));
-    statements.push(QUESTION.to_owned());
-    statements.push("SELECT count(), uniqExact(ResourceAttributes['host.name']) FROM otel_logs".to_owned());
+    let first = statements.len();
+    statements.push(shipped("leaking_services")?);
+    statements.push(shipped("leak_by_deploy")?);
+    statements.push(FINDINGS.to_owned());
     let answers = ClickHouse::new(stage).run("question", &statements)?;
-    let answer = answers.iter().rev().nth(1).context("no answer")?;
-    eprintln!("   ClickHouse, of {} rows: {}", rows.len(), serde_json::to_string(answer)?);
-    let leaking = |service| hosts.iter().filter(|host| host.leaks == Some(service)).count();
-    let told: Vec<(String, String, usize)> = answer
-        .iter()
-        .map(|row| {
-            let text = |index: usize| row.get(index).map_or_else(String::new, plain);
-            Ok((text(0), text(1), text(2).parse()?))
-        })
-        .collect::<Result<_>>()?;
-    let expected = [
-        ("orders-api".to_owned(), "[\"42\"]".to_owned(), leaking("orders-api")),
-        ("billing".to_owned(), "[\"41\"]".to_owned(), leaking("billing")),
-    ];
-    ensure!(told == expected, "ClickHouse says {told:?}, but put in was {expected:?}");
+    let [services, deploys, findings] = answers.get(first..).unwrap_or_default() else {
+        anyhow::bail!("ClickHouse has not answered each question");
+    };
+    eprintln!("   ClickHouse, of {} rows: {}", rows.len(), serde_json::to_string(services)?);
+    let expected: BTreeSet<Leak> =
+        ["orders-api", "billing"].map(|service| super::truth(hosts, service)).into();
+    for (name, answer, columns) in [
+        ("leaking_services", services, [0, 2, 7]),
+        ("leak_by_deploy", deploys, [0, 4, 2]),
+        ("findings", findings, [0, 1, 2]),
+    ] {
+        let told: BTreeSet<Leak> = answer.iter().map(|row| leak(row, columns)).collect::<Result<_>>()?;
+        ensure!(
+            told == expected && answer.len() == expected.len(),
+            "{name}: {answer:?}, but put in was {expected:?}"
+        );
+    }
+    ensure!(
+        findings.iter().all(|row| text(row, 3) == "1"),
+        "more deploys leak than were put in: {findings:?}"
+    );
     Ok(())
 }
 
-/// 64-bit numbers are texts in ClickHouse's JSON.
-fn plain(value: &serde_json::Value) -> String {
+fn reporting(rows: &[LogRow]) -> usize {
+    rows.iter().filter_map(|row| row.resource.get("host.name")).collect::<BTreeSet<_>>().len()
+}
+
+/// A question of `deploy/clickhouse/questions.sql`, of all times.
+fn shipped(name: &str) -> Result<String> {
+    let file = fs::read_to_string(Stage::repository("deploy/clickhouse/questions.sql"))?;
+    let begin = format!("-- name: {name}\n");
+    let (_, rest) = file.split_once(&begin).with_context(|| format!("there is no question {name}"))?;
+    let (question, _) = rest.split_once(';').context("a question without an end")?;
+    let times = [
+        ("{from:DateTime}", "toDateTime('2020-01-01 00:00:00')"),
+        ("{to:DateTime}", "toDateTime('2100-01-01 00:00:00')"),
+    ];
+    Ok(times.iter().fold(question.to_owned(), |text, (name, time)| text.replace(name, time)))
+}
+
+/// Service, hosts and deploy, from these columns.
+fn leak(row: &[Value], [service, hosts, deploy]: [usize; 3]) -> Result<Leak> {
+    Ok((text(row, service), text(row, hosts).parse()?, text(row, deploy)))
+}
+
+/// 64-bit numbers are texts in ClickHouse's JSON, and others are not.
+fn text(row: &[Value], column: usize) -> String {
+    let value = row.get(column).unwrap_or(&Value::Null);
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -56,9 +56,17 @@ fn hosts() -> Vec<Host> {
     (0..HOSTS).map(host).collect()
 }
 
+/// A service, how many hosts it leaks on, and their deploy.
+fn truth(hosts: &[Host], service: &str) -> (String, u64, String) {
+    let mut leaking = hosts.iter().filter(|host| host.leaks == Some(service));
+    let deploy = leaking.clone().map(|host| host.deploy).max().unwrap_or_default();
+    (service.to_owned(), leaking.by_ref().count() as u64, deploy.to_owned())
+}
+
 fn run(stage: &Stage) -> Result<()> {
     let recordings = recordings::make(stage)?;
     volume::measure(stage, &recordings)?;
+    volume::live(stage)?;
     let hosts = hosts();
     let onward = Sink::new()?;
     let (mut collector, address) = collector::start(stage, onward.address)?;

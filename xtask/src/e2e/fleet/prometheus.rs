@@ -33,11 +33,9 @@ pub(super) fn ask(stage: &Stage, hosts: &[Host], agents: &[Agent]) -> Result<()>
     let samples = query(address, "sum(scrape_samples_scraped)")?.first().map_or(0.0, |sample| sample.1);
     eprintln!("   Prometheus, of {samples} series: {told:?}");
     for service in ["orders-api", "billing"] {
-        let expected = hosts.iter().filter(|host| host.leaks == Some(service)).count() as f64;
-        let deploy = if service == "orders-api" { "42" } else { "41" };
+        let (_, expected, deploy) = super::truth(hosts, service);
         let found: Vec<_> = told.iter().filter(|(labels, _)| labels["container"] == service).collect();
-        let right =
-            matches!(found[..], [(labels, hosts)] if labels["deploy"] == deploy && *hosts == expected);
+        let right = matches!(found[..], [(labels, hosts)] if labels["deploy"] == *deploy && *hosts == expected as f64);
         ensure!(
             right,
             "Prometheus says {found:?} of {service}, but put in were {expected} hosts of deploy {deploy}"
