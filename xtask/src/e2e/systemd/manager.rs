@@ -62,6 +62,8 @@ TimeoutAbortSec=2s
         let manager = Self { folder, running };
         manager.write_config(config)?;
         stage::until(Duration::from_secs(20), || manager.systemctl(&["daemon-reload"]))?;
+        // A system's manager lets every user write there; a user's has one user only.
+        fs::set_permissions(manager.folder.join("systemd/notify"), Permissions::from_mode(0o777))?;
         Ok(manager)
     }
 
@@ -77,10 +79,15 @@ TimeoutAbortSec=2s
         if !output.status.success() {
             let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
             let told: Vec<_> = log.lines().rev().take(5).collect();
+            let mut status = Command::new("systemctl");
+            status.args(["--user", "show", "-p", "Result,ExecMainStatus,StatusText"]).args(arguments.get(1));
+            let status =
+                status.env("XDG_RUNTIME_DIR", &self.folder).output().context("starting systemctl")?;
             bail!(
-                "systemctl {}: {} {told:?}",
+                "systemctl {}: {} {} {told:?}",
                 arguments.join(" "),
-                String::from_utf8_lossy(&output.stderr).trim()
+                String::from_utf8_lossy(&output.stderr).trim(),
+                String::from_utf8_lossy(&status.stdout).trim().replace('\n', " "),
             );
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())

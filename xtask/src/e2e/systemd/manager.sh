@@ -3,8 +3,11 @@ set -e
 runtime=$1
 # In cgroups of its own: the manager moves all processes of the one that it is started in.
 for hierarchy in $(awk '$3 ~ /^cgroup2?$/ { print $2 }' /proc/mounts); do
-    mkdir -p "$hierarchy/tt-e2e-systemd" 2>/dev/null && echo $$ >"$hierarchy/tt-e2e-systemd/cgroup.procs" || true
+    # One of cpusets takes no process before it has been given CPUs; the manager does not use it.
+    mkdir -p "$hierarchy/tt-e2e-systemd" && (echo $$ >"$hierarchy/tt-e2e-systemd/cgroup.procs") 2>/dev/null || true
 done
+# Where /run is no mount, units with API file systems of their own get an empty one.
+mountpoint -q /run || mount --bind /run /run
 # It asks whether the machine was booted by systemd, and keeps what hides files there.
 mount -t tmpfs none /run/systemd
 mkdir -p /run/systemd/system /run/systemd/inaccessible
