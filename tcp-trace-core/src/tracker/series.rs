@@ -93,7 +93,7 @@ impl Recorder {
     }
 
     /// Adds a sample.
-    fn add(&mut self, point: Point, owners: FxHashMap<Option<ProcessId>, Now>) {
+    fn add(&mut self, point: Point, owners: &FxHashMap<Option<ProcessId>, Now>) {
         // The end comes right behind a reading, as a rule, and is no point of its own then.
         let joins = self.filled < self.fold || point.span_ns < SHORTEST_NS;
         if !joins && self.points.len() >= POINTS {
@@ -236,7 +236,7 @@ impl Tracker {
         let early = self.survey.is_some() && recorder.points.is_empty();
         if last || (!early && self.now.since(recorder.last.at) >= room) {
             let (point, owners) = self.populations(&mut recorder.last);
-            recorder.add(point, owners);
+            recorder.add(point, &owners);
         }
         self.series = Some(recorder);
     }
@@ -339,7 +339,7 @@ mod tests {
         let mut recorder = Recorder::new(Timestamp(0));
         for second in 1..=10_000 {
             let leak = if second == 7_777 { 99 } else { 1 };
-            recorder.add(point(second, u64::from(leak)), [(owner(7), now(leak))].into_iter().collect());
+            recorder.add(point(second, u64::from(leak)), &[(owner(7), now(leak))].into_iter().collect());
         }
         assert!(recorder.points.len() <= POINTS, "{}", recorder.points.len());
         assert!(recorder.points.len() > POINTS / 2, "{}", recorder.points.len());
@@ -359,7 +359,7 @@ mod tests {
         for second in 1..=5_000_u32 {
             let (first, other) = (second % 7, second % 3);
             let owners = [(owner(1), now(first)), (owner(2), now(other))];
-            recorder.add(point(u64::from(second), u64::from(first + other)), owners.into_iter().collect());
+            recorder.add(point(u64::from(second), u64::from(first + other)), &owners.into_iter().collect());
         }
         for (at, point) in (0..).zip(&recorder.points) {
             let samples = recorder.rows.values().flat_map(|row| &row.samples);
@@ -373,10 +373,10 @@ mod tests {
     fn who_has_most_is_followed_and_from_then_on() {
         let mut recorder = Recorder::new(Timestamp(0));
         let many = || (1..=PROCESSES as u32 + 9).map(|pid| (owner(pid), now(1)));
-        recorder.add(point(1, 73), many().collect());
+        recorder.add(point(1, 73), &many().collect());
         assert_eq!((recorder.rows.len(), recorder.gauge.dropped()), (PROCESSES, 9));
         assert!(recorder.rows.contains_key(&owner(1)) && !recorder.rows.contains_key(&owner(70)));
-        recorder.add(point(2, 82), many().chain([(owner(999), now(9))]).collect());
+        recorder.add(point(2, 82), &many().chain([(owner(999), now(9))]).collect());
         assert_eq!(recorder.rows.len(), PROCESSES);
         assert_eq!(recorder.rows[&owner(999)].since, 1);
     }
