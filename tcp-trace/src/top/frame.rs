@@ -216,7 +216,9 @@ mod tests {
     #[test]
     fn a_ring_gives_up_its_oldest() {
         let mut ring = Ring::new(2);
-        (1..=3).for_each(|item| ring.push(item));
+        for item in 1..=3 {
+            ring.push(item);
+        }
         assert_eq!(ring.items(), &[2, 3]);
     }
 }

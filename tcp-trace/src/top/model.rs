@@ -180,7 +180,7 @@ pub struct Model {
     pub prompt: Option<Prompt>,
     /// The last transitions that the filter wants.
     pub stream: Ring<StateChange>,
-    /// Transitions that came faster than they are kept, since the filter was set.
+    /// Transitions that came faster than they are kept, since the view was opened or the filter set.
     pub skipped: u64,
     /// Transitions that the stream view shows while it stands still.
     pub held: Option<Vec<StateChange>>,
@@ -416,6 +416,8 @@ impl Model {
     pub fn show(&mut self, screen: Screen) {
         if self.screen != screen {
             self.scroll = 0;
+            // Of what is looked at from now on.
+            self.skipped = 0;
         }
         self.screen = screen;
         self.overlay = None;

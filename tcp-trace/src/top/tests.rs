@@ -320,7 +320,7 @@ fn the_mouse_selects_sorts_and_opens() {
 #[test]
 fn transitions_beyond_the_room_are_counted() {
     let mut model = live();
-    model.take_changes(Vec::new(), 1_234);
     model.show(Screen::Stream);
+    model.take_changes(Vec::new(), 1_234);
     assert!(shown(&mut model).contains("1,234 came faster than they can be shown"));
 }

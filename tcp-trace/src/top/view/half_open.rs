@@ -140,7 +140,7 @@ fn filled(of: Option<Queue>, width: usize) -> Piece {
 fn detail(pen: &mut Pen<'_>, area: Rect, model: &Model, frame: &Frame, listener: &Listener) {
     let beside = area.width >= 130;
     let half = if beside { area.width * 68 / 130 } else { area.width };
-    let height = if beside { area.height } else { area.height * 6 / 10 };
+    let height = if beside { area.height } else { (area.height * 6 / 10).min(TALL + 3) };
     let spot = Rect { width: half, height, ..area };
     durations(pen, spot, model, listener);
     let below = if beside {
@@ -211,7 +211,7 @@ fn sources(pen: &mut Pen<'_>, area: Rect, frame: &Frame, listener: &Listener) {
                 piece(printable(&prefix.prefix).into_owned(), Tone::Plain),
                 piece(count(prefix.requests), Tone::Strong),
                 piece(count(prefix.completed), Tone::Plain),
-                piece(maybe(prefix.live), Tone::Warning),
+                piece(maybe(prefix.live), died(prefix.live)),
                 piece(maybe(prefix.expired), died(prefix.expired)),
                 piece(maybe(prefix.reset), died(prefix.reset)),
             ]
