@@ -130,7 +130,7 @@ impl Recorder {
             let least = *least;
             self.rows.remove(&least);
         }
-        self.rows.entry(owner).or_insert(Row { comm: None, since: at, peak: 0, samples: Vec::new() });
+        self.rows.entry(owner).or_insert(Row { comm: None, since: at, peak: now.sum(), samples: Vec::new() });
     }
 
     /// Makes one point of each two.
