@@ -1,4 +1,4 @@
-//! Gives the program its eBPF object, and the facts about it that `--version` shows.
+//! Gives the program its eBPF object, the facts about it that `--version` shows, and the hashes that its HTML reports name.
 //!
 //! A user needs no BPF toolchain: the committed object is embedded as long as the sources that it was made from
 //! are unchanged. Who changes them gets an object made from source. `TCP_TRACE_EBPF` forces a way:
@@ -12,6 +12,8 @@
 mod commit;
 #[path = "build/ebpf.rs"]
 mod ebpf;
+#[path = "build/page.rs"]
+mod page;
 
 use std::{
     env, fs,
@@ -55,7 +57,7 @@ fn run() -> Result<()> {
     println!("cargo:rustc-env=TCP_TRACE_EBPF_ORIGIN={origin}");
     println!("cargo:rustc-env=TCP_TRACE_EBPF_SHA256={hash}");
     println!("cargo:rustc-env=TCP_TRACE_COMMIT={}", workspace.map_or("unknown".into(), commit::of));
-    Ok(())
+    page::hashes(&package)
 }
 
 /// Cargo runs this script again only if one of these changes.

@@ -3,7 +3,7 @@
 //! Nothing here reads a clock, a file, a socket or the environment, and nothing panics on input. Whatever is
 //! not computed is an input, so the same recording gives the same bytes on any machine.
 //!
-//! Reading order, which is the order of the data's path: `state`, `time`, `endpoint`, `process`, `filter`,
+//! Reading order, which is the order of the data's path: `state`, `diagram`, `time`, `endpoint`, `process`, `filter`,
 //! `session`, `record`, `survey`, `container`, `input`, `decode`, `mode`, `histogram`, `tracker`, `report`,
 //! `findings`, `log`, `metrics`, `snapshot`, `doctor`, `explain`, `kill`.
 #![forbid(unsafe_code)]
@@ -11,6 +11,7 @@
 
 pub mod container;
 pub mod decode;
+pub mod diagram;
 pub mod doctor;
 pub mod endpoint;
 pub mod explain;

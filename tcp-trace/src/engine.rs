@@ -9,8 +9,8 @@ use tcp_trace_core::{
     input::Input,
     process::ProcessId,
     record::Record,
-    report::Loss,
-    time::Timestamp,
+    report::{Loss, ProcessSockets},
+    time::{Timestamp, WallTime},
     tracker::{Output, Tracker},
 };
 
@@ -130,6 +130,11 @@ impl<O: Outlet> Engine<O> {
     /// The processes that have turned up since the last call, to be looked at.
     pub fn take_wanted(&mut self) -> Vec<ProcessId> {
         self.tracker.take_wanted()
+    }
+
+    /// The sockets of one process as they are now, at most so many of them.
+    pub fn sockets_of(&self, pid: u32, start: Option<WallTime>, most: usize) -> ProcessSockets {
+        self.tracker.sockets_of(pid, start, most)
     }
 
     /// Whether lost transitions have left the table in a state that only a whole survey repairs.

@@ -1,9 +1,10 @@
 //! tcp-trace, user side: everything that can fail or block.
 //!
 //! Modules in the order of the data's path: `bpf` and `source` yield records, `recording` keeps them,
-//! `engine` feeds them to `tcp-trace-core`, `sink` prints what comes out; `run` wires one of each.
-//! `survey` looks at the host without eBPF, and `snapshot` prints what it finds; `doctor` tries what this host allows; `explain` only prints, and
-//! `kill` is the one command that changes something.
+//! `engine` feeds them to `tcp-trace-core`, `sink` prints what comes out, `pages` writes it into files; `run` wires one of each.
+//! `progress` says how far long work has come.
+//! `survey` looks at the host without eBPF, and `snapshot` prints what it finds; `doctor` tries what this host allows; `explain` only prints, `top`
+//! draws, `agent` runs for long and hands on, and `kill` is the one command that changes something.
 
 pub mod agent;
 pub mod bpf;
@@ -16,7 +17,9 @@ pub mod host;
 pub mod kill;
 pub mod memory;
 pub mod outlet;
+pub mod pages;
 mod private_mount;
+pub mod progress;
 pub mod recording;
 pub mod run;
 pub mod sink;
@@ -24,3 +27,4 @@ pub mod snapshot;
 pub mod source;
 pub mod stacks;
 pub mod survey;
+pub mod top;

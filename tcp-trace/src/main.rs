@@ -19,7 +19,11 @@ fn main() -> ExitCode {
         1 => log::LevelFilter::Info,
         _ => log::LevelFilter::Debug,
     };
-    env_logger::Builder::new().filter_level(level).format_timestamp(None).init();
+    env_logger::Builder::new()
+        .filter_level(level)
+        .format_timestamp(None)
+        .target(env_logger::Target::Pipe(Box::new(tcp_trace::top::Log)))
+        .init();
     memory::bound();
     match run::run(&cli) {
         Ok(exit) => exit,

@@ -30,6 +30,8 @@ use crate::{
     engine::{Cadence, Engine, Total},
     exit::Exit,
     outlet::Outlet,
+    pages::{Page, Pages},
+    progress::Progress,
     recording::{RecordingError, Writer},
     sink::{Format, Sink, balance},
     source::{self, Live, Replay},
@@ -50,6 +52,18 @@ struct Plan<'a> {
     strict: bool,
     thresholds: Thresholds,
     fail_on: Option<Severity>,
+    /// Where reports are drawn, beside what is printed.
+    html: Option<&'a Path>,
+    svg: Option<&'a Path>,
+}
+
+impl Plan<'_> {
+    /// The files that reports are drawn into. Before anything is attached or read, so that one that cannot be written
+    /// costs nothing.
+    fn pages(&self) -> anyhow::Result<Vec<Page>> {
+        let pages = [self.html.map(Page::html), self.svg.map(Page::svg)];
+        pages.into_iter().flatten().collect()
+    }
 }
 
 /// Runs a command.
@@ -62,6 +76,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Stream(args) => stream(args, cli.verbose),
         Command::Report(args) => report(args, cli.verbose),
         Command::Record(args) => record(args, cli.verbose),
+        Command::Top(args) => crate::top::run(args, cli.verbose),
         Command::Snapshot(args) => crate::snapshot::run(args),
         Command::Agent(args) => crate::agent::run(args, cli.verbose),
         Command::Doctor(args) => crate::doctor::run(args),
@@ -86,6 +101,8 @@ fn stream(args: &StreamArgs, verbose: u8) -> anyhow::Result<Exit> {
         strict: args.strict,
         thresholds: Thresholds::default(),
         fail_on: None,
+        html: None,
+        svg: None,
     };
     match &args.from {
         Some(path) => replay(path, &settings::filter_spec(&args.filter)?, &plan),
@@ -102,6 +119,8 @@ fn report(args: &ReportArgs, verbose: u8) -> anyhow::Result<Exit> {
         strict: args.strict,
         thresholds: args.config.as_deref().map(config::read).transpose()?.unwrap_or_default().findings,
         fail_on: args.fail_on.map(settings::severity),
+        html: args.html.as_deref(),
+        svg: args.svg.as_deref(),
     };
     match &args.from {
         Some(path) => replay(path, &settings::filter_spec(&args.filter)?, &plan),
@@ -118,6 +137,8 @@ fn record(args: &RecordArgs, verbose: u8) -> anyhow::Result<Exit> {
         strict: args.strict,
         thresholds: Thresholds::default(),
         fail_on: None,
+        html: None,
+        svg: None,
     };
     live(settings::live(&args.source, &args.filter, verbose)?, &plan)
 }
@@ -133,13 +154,16 @@ fn live(settings: LiveSettings, plan: &Plan<'_>) -> anyhow::Result<Exit> {
         // Before anything is attached, so that a signal at any time ends the run in order.
         let mut stop = StopSignals::new()?;
         // Before anything is attached, so that a path that cannot be written costs nothing.
-        let file = plan.record.map(create).transpose()?;
+        let file = plan.record.map(|path| create(path, "recording")).transpose()?;
+        let pages = plan.pages()?;
         let LiveSettings { options, filter, duration, stacks } = settings;
         let mut live = source::start(&options, filter, stacks)?;
         announce(&live.session, plan);
-        file.as_ref().map(empty).transpose()?;
+        if let Some(file) = &file {
+            empty(file).context("emptying the recording")?;
+        }
         let recording = file.map(|file| Writer::new(file, &live.session)).transpose()?;
-        let mut engine = engine(&live.session, &FilterSpec::default(), plan, recording)?;
+        let mut engine = engine(&live.session, &FilterSpec::default(), plan, recording, pages)?;
         engine.begin()?;
         drive(&mut live, &mut engine, plan, duration, &mut stop).await?;
         engine.finish()
@@ -198,10 +222,13 @@ async fn drive<O: Outlet>(
 /// From a recording.
 fn replay(path: &Path, filter: &FilterSpec, plan: &Plan<'_>) -> anyhow::Result<Exit> {
     let (mut replay, session) = Replay::open(path)?;
-    let mut engine = engine(&session, filter, plan, None)?;
+    let mut engine = engine(&session, filter, plan, None, plan.pages()?)?;
+    let prints = plan.interval.is_some() || !matches!(plan.format, Format::Report | Format::ReportJson);
+    let mut progress = Progress::reading(path, replay.length(), prints);
     engine.begin()?;
     loop {
         let start = replay.offset();
+        progress.at(start);
         let fed = match replay.next_batch() {
             Ok(Some(batch)) => {
                 let fed = engine.batch(&batch).map_err(|error| in_recording(error, start));
@@ -213,6 +240,7 @@ fn replay(path: &Path, filter: &FilterSpec, plan: &Plan<'_>) -> anyhow::Result<E
         };
         match fed {
             Err(error) if error.is::<RecordingError>() => {
+                drop(progress);
                 engine.cut_off()?;
                 return Err(error).with_context(|| path.display().to_string());
             }
@@ -236,34 +264,38 @@ fn engine(
     filter: &FilterSpec,
     plan: &Plan<'_>,
     recording: Option<Writer<File>>,
-) -> anyhow::Result<Engine<Sink<BufWriter<io::Stdout>>>> {
+    pages: Vec<Page>,
+) -> anyhow::Result<Engine<Pages<Sink<BufWriter<io::Stdout>>>>> {
     let format = plan.format.with_stacks(session.takes_stacks());
     let sink = Sink::new(BufWriter::with_capacity(1 << 16, io::stdout()), format);
     let (changes, closed) = (sink.wants_changes(), sink.wants_closed());
-    let settings = tracker::Settings { changes, closed, ..plan.tracker };
+    let settings = tracker::Settings { changes, closed, series: !pages.is_empty(), ..plan.tracker };
     let tracker = Tracker::new(session.clone(), filter, settings)
         .context("the filter that the recording was made with")?;
     let nanoseconds = |every: Duration| u64::try_from(every.as_nanos()).unwrap_or(u64::MAX);
     let cadence = plan.interval.map(|every| Cadence::new(session.started, nanoseconds(every)));
-    Ok(Engine::new(tracker, Judge::new(plan.thresholds.clone()), cadence, sink, recording))
+    Ok(Engine::new(tracker, Judge::new(plan.thresholds.clone()), cadence, Pages::new(sink, pages), recording))
 }
 
-/// Creates a recording that only its owner may read: it tells who talks to whom. One that is there already
-/// keeps its content until there is something to replace it with.
-fn create(path: &Path) -> anyhow::Result<File> {
+/// Creates a recording, or whatever else it is, that only its owner may read: it tells who talks to whom. One that is there
+/// already keeps its content until there is something to replace it with.
+pub(crate) fn create(path: &Path, what: &str) -> anyhow::Result<File> {
     OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
         .open(path)
-        .with_context(|| format!("creating the recording {}", path.display()))
+        .with_context(|| format!("creating the {what} {}", path.display()))
 }
 
-/// Empties a recording that was there before; a pipe or a device has nothing to be emptied of.
-fn empty(file: &File) -> anyhow::Result<()> {
-    let is_file = file.metadata().context("examining the recording")?.is_file();
-    if is_file { file.set_len(0).context("emptying the recording") } else { Ok(()) }
+/// Empties a file that was there before; a pipe or a device has nothing to be emptied of. Returns whether it is a file.
+pub(crate) fn empty(file: &File) -> io::Result<bool> {
+    let is_file = file.metadata()?.is_file();
+    if is_file {
+        file.set_len(0)?;
+    }
+    Ok(is_file)
 }
 
 /// Says on standard error what is going on; a report says what it lacks itself.

@@ -18,11 +18,11 @@ use crate::{
 };
 
 /// Rows of each list of a digest.
-pub(super) const ROWS: usize = 10;
+pub(super) const ROWS: usize = 5;
 /// Stretches of modes in a digest: the latest ones.
 const MODES: usize = 16;
 
-/// A report, as far as a line can hold it. Its lists have at most ten rows each, the worst first; modes are the sixteen
+/// A report, as far as a line can hold it. Its lists have at most five rows each, the worst first; modes are the sixteen
 /// latest stretches.
 #[derive(Clone, Debug, Serialize)]
 pub struct ReportDigest {

@@ -185,11 +185,11 @@ fn loss(LossNotice { window, loss }: &LossNotice) -> String {
 fn degradation(DegradationNotice { time: _, degradation, over }: &DegradationNotice) -> String {
     let feature = &degradation.feature;
     if *over {
-        return format!("{feature}: available again, or complete again");
+        return format!("no longer degraded: {feature}");
     }
     let remedy = degradation.remedy.as_deref();
     format!(
-        "{feature}: {}{}",
+        "degraded: {feature}: {}{}",
         degradation.reason,
         remedy.map_or_else(String::new, |remedy| format!(" → {remedy}"))
     )

@@ -16,7 +16,8 @@ use crate::time::WallTime;
 ///   series that were taken away is what the sum lacks; a total without labels is a metric of its own.
 ///
 /// A series lives for at least `stale_after` and is taken away if it has not changed for as long, or if something else
-/// has twice as much to tell: in that time no more new ones can come than there is room for at once.
+/// has twice as much to tell: in that time no more new ones can come than there is room for at once. It stands still for a
+/// minute before it goes, so that whoever reads that often has read its last value.
 #[derive(Clone, Debug)]
 pub(super) struct Counters<const N: usize> {
     /// The label that says `other`.
@@ -27,6 +28,8 @@ pub(super) struct Counters<const N: usize> {
     /// Label sets without a series, and how much they have to tell.
     candidates: BTreeMap<Labels, f64>,
     other: [u64; N],
+    /// Those that lost theirs in this window: one that came back at once would have fallen to 0.
+    gone: BTreeSet<Labels>,
     /// Series taken away.
     retired: u64,
 }
@@ -37,6 +40,8 @@ struct Named<const N: usize> {
     score: f64,
     since: WallTime,
     changed: WallTime,
+    /// Since when it stands still, to make room.
+    leaving: Option<WallTime>,
 }
 
 /// What a window counted of each label set.
@@ -44,6 +49,8 @@ pub(super) type Rows<const N: usize> = BTreeMap<Labels, [u64; N]>;
 
 /// Of what a label set had to tell, this much is left after another window.
 const DECAY: f64 = 0.8;
+/// How long a series stands still before it makes room: as often as anybody should scrape.
+const STILL_NS: u64 = 60_000_000_000;
 /// Candidates kept for each series.
 const CANDIDATES: usize = 4;
 
@@ -56,12 +63,15 @@ impl<const N: usize> Counters<N> {
             named: BTreeMap::new(),
             candidates: BTreeMap::new(),
             other: [0; N],
+            gone: BTreeSet::new(),
             retired: 0,
         }
     }
 
     /// Adds a window that ended at `now`; `totals` are of all label sets, those that `rows` has no room for included.
     pub(super) fn add(&mut self, now: WallTime, rows: &Rows<N>, totals: [u64; N]) {
+        self.gone.clear();
+        self.make_room(now);
         let Self { named, candidates, other, .. } = self;
         let mut rest = totals;
         for score in named.values_mut().map(|named| &mut named.score).chain(candidates.values_mut()) {
@@ -69,7 +79,7 @@ impl<const N: usize> Counters<N> {
         }
         for (labels, counts) in rows {
             let weight = counts.iter().map(|count| *count as f64).sum::<f64>();
-            if let Some(known) = named.get_mut(labels) {
+            if let Some(known) = named.get_mut(labels).filter(|known| known.leaving.is_none()) {
                 for ((sum, count), rest) in known.counts.iter_mut().zip(counts).zip(&mut rest) {
                     // More than the total it cannot be, whatever a recording says.
                     let count = (*count).min(*rest);
@@ -87,16 +97,22 @@ impl<const N: usize> Counters<N> {
         for (sum, rest) in other.iter_mut().zip(rest) {
             *sum = sum.saturating_add(rest);
         }
-        self.retire(now);
+        let stale = self.stale_after_ns;
+        self.retire(|named| now.0.saturating_sub(named.changed.0) < stale);
         self.promote(now);
     }
 
-    /// Takes away what has not changed for long.
-    fn retire(&mut self, now: WallTime) {
-        let before = self.named.len();
-        let stale = self.stale_after_ns;
-        self.named.retain(|_, named| now.0.saturating_sub(named.changed.0) < stale);
-        self.retired += (before - self.named.len()) as u64;
+    /// Takes away what has stood still for long enough.
+    fn make_room(&mut self, now: WallTime) {
+        let still = self.stale_after_ns.min(STILL_NS);
+        self.retire(|named| named.leaving.is_none_or(|leaving| now.0.saturating_sub(leaving.0) < still));
+    }
+
+    fn retire(&mut self, stays: impl Fn(&Named<N>) -> bool) {
+        let gone = self.named.extract_if(.., |_, named| !stays(named)).map(|(labels, _)| labels);
+        let before = self.gone.len();
+        self.gone.extend(gone);
+        self.retired += (self.gone.len() - before) as u64;
     }
 
     /// Gives series to those that have the most to tell.
@@ -108,28 +124,35 @@ impl<const N: usize> Counters<N> {
         for (_, labels) in best.iter().skip(self.max.saturating_mul(CANDIDATES)) {
             self.candidates.remove(labels);
         }
+        let mut leaving = self.named.values().filter(|named| named.leaving.is_some()).count();
         for (score, labels) in best.into_iter().take(self.max) {
-            if self.named.len() >= self.max && !self.displace(score, now) {
-                break;
+            if self.named.contains_key(&labels) || self.gone.contains(&labels) {
+                continue;
             }
-            self.candidates.remove(&labels);
-            self.named.insert(labels, Named { counts: [0; N], score, since: now, changed: now });
+            if self.named.len() < self.max {
+                self.candidates.remove(&labels);
+                let named = Named { counts: [0; N], score, since: now, changed: now, leaving: None };
+                self.named.insert(labels, named);
+            } else if leaving > 0 {
+                // Room is being made for this one.
+                leaving -= 1;
+            } else {
+                self.displace(score, now);
+            }
         }
     }
 
-    /// Makes room for something with this score.
-    fn displace(&mut self, score: f64, now: WallTime) -> bool {
+    /// Begins to make room for something with this score.
+    fn displace(&mut self, score: f64, now: WallTime) {
         let stale = self.stale_after_ns;
-        let old = self.named.iter().filter(|(_, named)| now.0.saturating_sub(named.since.0) >= stale);
-        let least = old.min_by(|(_, a), (_, b)| a.score.total_cmp(&b.score));
-        let Some(labels) =
-            least.filter(|(_, named)| named.score * 2.0 < score).map(|(labels, _)| labels.clone())
-        else {
-            return false;
-        };
-        self.named.remove(&labels);
-        self.retired += 1;
-        true
+        let settled =
+            |named: &Named<N>| named.leaving.is_none() && now.0.saturating_sub(named.since.0) >= stale;
+        let least = self.named.values_mut().filter(|named| settled(named));
+        if let Some(least) = least.min_by(|a, b| a.score.total_cmp(&b.score))
+            && least.score * 2.0 < score
+        {
+            least.leaving = Some(now);
+        }
     }
 
     /// Each label set with its counts; the last one is `other`, which is always there.

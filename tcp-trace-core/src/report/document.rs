@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Closing, Distributions, EndingCount, HalfOpen, Inherited, ListenerChange, StackCount};
+use super::{Closing, Distributions, EndingCount, HalfOpen, Inherited, ListenerChange, Series, StackCount};
 use crate::{
     endpoint::Endpoint,
     findings::Finding,
@@ -65,6 +65,9 @@ pub struct Report {
     pub limits: Vec<Limit>,
     /// What is wrong, the worst first; `None` as long as no [`Judge`](crate::findings::Judge) has looked.
     pub findings: Option<Vec<Finding>>,
+    /// How populations went; `None` unless [`Settings::series`](crate::tracker::Settings::series) asks for it.
+    #[serde(skip)]
+    pub series: Option<Series>,
     /// Its durations in buckets, for whoever adds up windows; not in the document.
     #[serde(skip)]
     pub distributions: Distributions,
@@ -457,6 +460,15 @@ pub struct ProcessSummary {
     pub transitions: Vec<TransitionCount>,
     /// Its sockets at the end of the window, as far as their transitions were seen.
     pub live: u64,
+}
+
+/// The sockets of one process; no part of a report.
+#[derive(Clone, Debug, Default)]
+pub struct ProcessSockets {
+    /// How many are in each state.
+    pub states: BTreeMap<TcpState, u64>,
+    /// Those that have been in their state for longest, first.
+    pub sockets: Vec<Socket>,
 }
 
 /// Who a process is.

@@ -10,6 +10,7 @@ mod half_open;
 mod line;
 mod obituary;
 mod opened_at;
+mod series;
 pub(crate) mod text;
 mod trouble;
 
@@ -17,9 +18,9 @@ pub use change::{EVENT_NAME, Process, StateChange};
 pub use distributions::{Distribution, Distributions, HANDSHAKE_BOUNDS_NS, STATE_BOUNDS_NS};
 pub use document::{
     CloseWait, CloseWaitKinds, CloseWaitProcess, Connect, ConnectFailures, ContainerSummary, DurationSummary,
-    Limit, Loss, ModeSpan, OwnerState, PeerCount, ProcessIdentity, ProcessSummary, Report, SCHEMA, Socket,
-    SocketHolder, Source, StateSummary, TimeWait, TimeWaitCloser, TimeWaitDestination, TimeWaitProcess,
-    TransitionCount, Window,
+    Limit, Loss, ModeSpan, OwnerState, PeerCount, ProcessIdentity, ProcessSockets, ProcessSummary, Report,
+    SCHEMA, Socket, SocketHolder, Source, StateSummary, TimeWait, TimeWaitCloser, TimeWaitDestination,
+    TimeWaitProcess, TransitionCount, Window,
 };
 pub use half_open::{
     HalfOpen, HalfOpenCause, HalfOpenSources, Listener, NamespaceSummary, PrefixCount, Queue,
@@ -29,6 +30,7 @@ pub use line::LineWriter;
 pub(crate) use line::tests::change as change_of_any_kind;
 pub use obituary::{CLOSED_EVENT_NAME, Closer, Ending, Obituary, Role};
 pub use opened_at::{OpenedAt, StackCount};
+pub use series::{ProcessSample, ProcessSeries, Series, SeriesPoint};
 pub use trouble::{
     Closing, ClosingGroup, ClosingSocket, EndingCount, Inherited, InheritedSocket, ListenerChange,
 };

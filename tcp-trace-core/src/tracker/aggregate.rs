@@ -204,8 +204,8 @@ impl Tracker {
         if event.old == TcpState::Listen {
             self.listener_gone(&connection);
         }
-        if connection.accepted && step.afterlife.is_some() {
-            self.time_waits.entered(connection.cookie, connection.owner(), event.time);
+        if let Some(afterlife) = step.afterlife.filter(|_| connection.accepted) {
+            self.time_waits.entered(connection.cookie, connection.owner(), afterlife, event.time);
         }
         let end = End::of(event, step, &connection);
         self.bury(&mut connection, None, end, self.now, output);

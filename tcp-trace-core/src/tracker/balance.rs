@@ -134,6 +134,12 @@ impl Balance {
         }
     }
 
+    /// Transitions since the start of the run that the kernel has counted, and those that were lost.
+    pub(super) fn since_start(&self) -> (u64, u64) {
+        let Self { now, ended, .. } = self;
+        (now.seen(*ended).saturating_add(now.missed), now.lost())
+    }
+
     /// Transitions of the window that the filter accepts. `with_lost`: events that did not arrive are among them,
     /// because the kernel has counted them by kind after its filter. Where user space filters too, nobody can
     /// say which of the lost ones it would have accepted.

@@ -22,9 +22,8 @@ impl Tracker {
             let container = step.change.container.clone();
             Box::new(Obituary { container, ..life.obituary(&connection, event, step) })
         });
-        let afterlife = step.afterlife.filter(|_| connection.accepted);
-        if afterlife.is_some() {
-            self.time_waits.entered(connection.cookie, connection.owner(), event.time);
+        if let Some(afterlife) = step.afterlife.filter(|_| connection.accepted) {
+            self.time_waits.entered(connection.cookie, connection.owner(), afterlife, event.time);
         }
         let end = End::of(event, step, &connection);
         match connection.cookie {

@@ -78,11 +78,15 @@ impl Tracker {
             wake,
             inherited,
             drops,
+            series,
             ..
         } = self;
         let (max_rows, samples) = (settings.max_rows, &self.samples);
         let row = |gauge: Gauge, name, used| gauge.limit(name, max_rows, used);
-        vec![
+        let over_time = series
+            .as_ref()
+            .map(|series| series.gauge.limit("processes_over_time", super::series::PROCESSES, series.len()));
+        let mut limits = vec![
             table.gauge.limit("connections", settings.max_connections, table.len()),
             samples.gauge.limit("surveyed_sockets", settings.max_survey_rows(), 0),
             held.gauge.limit("undecided_events", held.max(), held.len()),
@@ -99,6 +103,8 @@ impl Tracker {
             namespaces.gauge.limit("namespaces", super::namespaces::MAX, namespaces.len()),
             inherited.gauge.limit("inherited", super::inherited::MAX, inherited.known.len()),
             drops.gauge.limit("listener_drops", super::drops::MAX, drops.len()),
-        ]
+        ];
+        limits.extend(over_time);
+        limits
     }
 }

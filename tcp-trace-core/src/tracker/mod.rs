@@ -24,6 +24,7 @@ mod outcome;
 mod people;
 mod requests;
 mod restarts;
+mod series;
 mod sources;
 mod stacks;
 mod summary;
@@ -61,10 +62,10 @@ use crate::{
     input::{Event, Input, RequestChange, SocketUse, UseKind},
     mode::Mode,
     process::{OwnerSource, ProcessId},
-    report::{Obituary, Report, StateChange},
+    report::{Obituary, ProcessSockets, Report, StateChange},
     session::Session,
     state::TcpState,
-    time::Timestamp,
+    time::{Timestamp, WallTime},
 };
 
 /// Bounds and thresholds.
@@ -84,6 +85,8 @@ pub struct Settings {
     pub changes: bool,
     /// Whether finished connections are wanted.
     pub closed: bool,
+    /// Whether reports are to say how populations went since the start of the run.
+    pub series: bool,
 }
 
 /// What the tracker says between reports.
@@ -104,6 +107,7 @@ impl Default for Settings {
             max_sockets: 100,
             changes: false,
             closed: false,
+            series: false,
         }
     }
 }
@@ -155,6 +159,8 @@ pub struct Tracker {
     survey: Option<Survey>,
     /// What the last survey found out about sockets beyond their state.
     samples: Samples,
+    /// How populations went; `None` if nobody asks.
+    series: Option<series::Recorder>,
     window_start: Timestamp,
     now: Timestamp,
 }
@@ -201,6 +207,7 @@ impl Tracker {
             stacks,
             survey: None,
             samples: Samples::default(),
+            series: settings.series.then(|| series::Recorder::new(started)),
             window_start: started,
             now: started,
         })
@@ -236,10 +243,12 @@ impl Tracker {
             Input::Counters(reading) => {
                 self.now = self.now.max(reading.time);
                 self.balance.read(reading);
+                self.sample(false);
             }
             Input::End(time) => {
                 self.now = self.now.max(*time);
                 self.balance.end();
+                self.sample(true);
             }
             Input::SurveyBegin(begin) => self.survey = Some(Survey::new(begin)),
             Input::Sockets(time, rows) => self.survey_rows(*time, rows, output),
@@ -279,6 +288,12 @@ impl Tracker {
     /// The processes that were seen since the last call and that no facts are known of yet.
     pub fn take_wanted(&mut self) -> Vec<ProcessId> {
         self.people.take_wanted()
+    }
+
+    /// The sockets of one process as they are now, at most so many of them: a look at the whole table.
+    #[must_use]
+    pub fn sockets_of(&self, pid: u32, start: Option<WallTime>, most: usize) -> ProcessSockets {
+        summary::sockets_of(self, pid, start, most)
     }
 
     /// The report of the window that ends now, and the start of the next one.

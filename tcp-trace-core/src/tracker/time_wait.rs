@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU64};
 
 use rustc_hash::FxHashMap;
 
-use super::{connection::PackedOwner, gauge::Gauge};
+use super::{
+    connection::{Afterlife, PackedOwner},
+    gauge::Gauge,
+};
 use crate::{
     endpoint::Endpoint,
     process::{Comm, Owner, ProcessId},
@@ -69,6 +72,8 @@ pub(super) struct TimeWaits {
 struct Entered {
     owner: PackedOwner,
     at: Timestamp,
+    /// In FIN_WAIT2: it may enter TIME_WAIT later.
+    orphan: bool,
 }
 
 /// A time-wait socket in FIN_WAIT2.
@@ -137,7 +142,13 @@ impl From<&SocketRow> for Waiting {
 
 impl TimeWaits {
     /// A socket has closed and left a time-wait socket.
-    pub(super) fn entered(&mut self, cookie: Option<NonZeroU64>, owner: Option<Owner>, now: Timestamp) {
+    pub(super) fn entered(
+        &mut self,
+        cookie: Option<NonZeroU64>,
+        owner: Option<Owner>,
+        afterlife: Afterlife,
+        now: Timestamp,
+    ) {
         let Some(cookie) = cookie else { return };
         if self.owners.len() >= OWNERS / 2 {
             // What is older than that the kernel has forgotten, too.
@@ -147,8 +158,18 @@ impl TimeWaits {
             self.elders = std::mem::take(&mut self.owners);
             self.eldest = now;
         }
-        self.owners.insert(cookie, Entered { owner: PackedOwner::pack(owner), at: now });
+        self.owners.insert(
+            cookie,
+            Entered { owner: PackedOwner::pack(owner), at: now, orphan: afterlife == Afterlife::Orphan },
+        );
         self.gauge.holds(self.len());
+    }
+
+    /// Whose they were that entered TIME_WAIT less than its length ago and that no survey has found gone.
+    pub(super) fn within_lifetime(&self, now: Timestamp) -> impl Iterator<Item = Option<Owner>> {
+        let all = self.owners.values().chain(self.elders.values());
+        let waits = move |entered: &&Entered| !entered.orphan && now.since(entered.at) < LIFETIME_NS;
+        all.filter(waits).map(|entered| entered.owner.unpack())
     }
 
     /// Sockets whose owners are remembered.
@@ -245,7 +266,8 @@ mod tests {
         let second = 1_000_000_000;
         let enter = |time_waits: &mut TimeWaits, from: u64, second_of: u64| {
             for cookie in from..from + OWNERS as u64 / 2 {
-                time_waits.entered(NonZeroU64::new(cookie), None, Timestamp(second_of * second));
+                let at = Timestamp(second_of * second);
+                time_waits.entered(NonZeroU64::new(cookie), None, Afterlife::TimeWait, at);
             }
         };
         let mut time_waits = TimeWaits::default();

@@ -179,20 +179,20 @@ fn what_cannot_be_had_is_told_once_and_that_it_can_be_had_again() {
     ]);
     let expected: [&[&str]; 3] = [
         &[
-            "tcp.degradation warning: stacks: 3 stacks found no room",
-            "tcp.degradation warning: time_wait: the kernel permits no programs on its functions → a kernel that is not locked down",
+            "tcp.degradation warning: degraded: stacks: 3 stacks found no room",
+            "tcp.degradation warning: degraded: time_wait: the kernel permits no programs on its functions → a kernel that is not locked down",
         ],
         &[],
         &[
-            "tcp.degradation info: stacks: available again, or complete again",
-            "tcp.degradation warning: survey: the namespace evil\\u{1b}[2J\\u{a} could not be entered",
+            "tcp.degradation info: no longer degraded: stacks",
+            "tcp.degradation warning: degraded: survey: the namespace evil\\u{1b}[2J\\u{a} could not be entered",
         ],
     ];
     assert_eq!(told, expected);
 }
 
 #[test]
-fn a_digest_has_the_worst_of_everything_and_ten_of_each_at_most() {
+fn a_digest_has_the_worst_of_everything_and_five_of_each_at_most() {
     let refused: String = (0..30)
         .map(|n| {
             let tuple = format!("ck={} 10.0.0.1:{}>10.0.0.9:{} ns=1", 100 + n, 4000 + n, 100 + n % 15);
@@ -205,7 +205,7 @@ fn a_digest_has_the_worst_of_everything_and_ten_of_each_at_most() {
     let input = format!("{LISTENS}{}{refused}end +30000ms\nreport findings", leaked(10, 10, 1000, 1000));
     let digest = ReportDigest::from(&last_report(&input));
     assert_eq!(digest.lingering, 10);
-    assert_eq!((digest.destinations.len(), digest.destinations[0].refused), (10, 2));
+    assert_eq!((digest.destinations.len(), digest.destinations[0].refused), (5, 2));
     let whose = &digest.close_wait[0];
     assert_eq!((whose.process.as_ref().unwrap().pid, whose.count), (200, 10));
     assert_eq!(

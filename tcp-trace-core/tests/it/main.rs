@@ -9,6 +9,7 @@ mod container;
 mod dsl;
 mod findings;
 mod log;
+mod metrics;
 mod properties;
 mod render;
 mod scenarios;

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     thread,
     time::{Duration, Instant},
@@ -13,9 +13,15 @@ use std::{
 use std::collections::VecDeque;
 
 use anyhow::Context as _;
-use tcp_trace_core::{log::Document, metrics::Snapshot};
+use tcp_trace_core::{
+    log::{Document, Origin},
+    metrics::Snapshot,
+};
 
-use super::{export::Failure, exporter::Exporter};
+use super::{
+    export::Failure,
+    exporter::{Config, Exporter},
+};
 
 /// Documents that are sent together, at most.
 const BATCH: usize = 1024;
@@ -49,10 +55,19 @@ struct Orders {
     since: Option<Instant>,
     metrics: Option<Arc<Snapshot>>,
     reopen: bool,
+    /// Another configuration of the sink, and what its documents have in common from now on.
+    changed: Option<(Config, Origin)>,
     /// Until when to try; then the end.
     stop: Option<Instant>,
     /// What went wrong last, until somebody asks.
     trouble: Option<String>,
+}
+
+impl Orders {
+    /// Whether there is something to do beside sending.
+    fn has_more(&self) -> bool {
+        self.metrics.is_some() || self.reopen || self.changed.is_some() || self.stop.is_some()
+    }
 }
 
 #[derive(Debug)]
@@ -60,7 +75,7 @@ struct Shared {
     orders: Mutex<Orders>,
     news: Condvar,
     room: Condvar,
-    limit: usize,
+    limit: AtomicUsize,
     totals: Arc<Totals>,
     /// Whether the last attempt failed.
     failing: AtomicBool,
@@ -76,24 +91,32 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Starts a thread that sends with `exporter`.
+    /// Starts a thread that sends to what `config` says.
     ///
     /// # Errors
     ///
-    /// If it cannot be started.
-    pub fn start(name: &str, exporter: Exporter, limit: usize, totals: Arc<Totals>) -> anyhow::Result<Self> {
+    /// If that is not to be had here.
+    pub fn start(
+        name: &str,
+        (config, origin): (Config, Origin),
+        limit: usize,
+        totals: Arc<Totals>,
+    ) -> anyhow::Result<Self> {
+        let exporter = Exporter::new(&config, &origin)?;
         let shared = Arc::new(Shared {
             orders: Mutex::default(),
             news: Condvar::new(),
             room: Condvar::new(),
-            limit,
+            limit: AtomicUsize::new(limit),
             totals,
             failing: AtomicBool::new(false),
             queued: AtomicU64::new(0),
         });
         let worker = Worker {
             shared: Arc::clone(&shared),
-            exporter,
+            exporter: Some(exporter),
+            config,
+            origin,
             name: name.to_owned(),
             pause: FIRST_PAUSE,
             batch: Vec::new(),
@@ -121,14 +144,15 @@ impl Channel {
     /// Puts documents in, as far as there is room. With `patient`, waits for room instead.
     pub fn offer(&self, documents: impl Iterator<Item = Document>, patient: bool) {
         let Shared { limit, totals, queued, .. } = &*self.shared;
+        let limit = limit.load(Relaxed);
         let mut orders = self.shared.lock();
         let mut lost = 0;
         for document in documents {
-            while patient && orders.documents.len() >= *limit && orders.stop.is_none() {
+            while patient && orders.documents.len() >= limit && orders.stop.is_none() {
                 self.shared.news.notify_one();
                 orders = self.shared.room.wait(orders).unwrap_or_else(PoisonError::into_inner);
             }
-            if orders.documents.len() < *limit {
+            if orders.documents.len() < limit {
                 orders.documents.push_back(document);
             } else {
                 lost += 1;
@@ -152,6 +176,13 @@ impl Channel {
     /// Opens anew what may have been moved away.
     pub fn reopen(&self) {
         self.shared.lock().reopen = true;
+        self.shared.news.notify_one();
+    }
+
+    /// From now on it is another sink under the same name. If that cannot be had it stays what it is, which is a trouble.
+    pub fn change(&self, config: Config, origin: Origin, limit: usize) {
+        self.shared.limit.store(limit, Relaxed);
+        self.shared.lock().changed = Some((config, origin));
         self.shared.news.notify_one();
     }
 
@@ -192,7 +223,10 @@ impl Shared {
 
 struct Worker {
     shared: Arc<Shared>,
-    exporter: Exporter,
+    /// `None` as long as it cannot be had.
+    exporter: Option<Exporter>,
+    config: Config,
+    origin: Origin,
     name: String,
     pause: Duration,
     /// What is being sent.
@@ -204,6 +238,7 @@ struct Worker {
 struct Work {
     metrics: Option<Arc<Snapshot>>,
     reopen: bool,
+    changed: Option<(Config, Origin)>,
     stop: Option<Instant>,
 }
 
@@ -211,13 +246,20 @@ impl Worker {
     fn run(mut self) {
         loop {
             let work = self.wait();
-            if work.reopen {
-                let reopened = self.exporter.reopen();
+            if let Some((config, origin)) = work.changed {
+                self.change(config, origin);
+            }
+            if work.reopen
+                && let Some(exporter) = &mut self.exporter
+            {
+                let reopened = exporter.reopen();
                 self.note(reopened.err());
             }
             self.send();
-            if let Some(snapshot) = work.metrics {
-                let sent = self.exporter.metrics(&snapshot);
+            if let Some(snapshot) = work.metrics
+                && let Some(exporter) = &mut self.exporter
+            {
+                let sent = exporter.metrics(&snapshot);
                 self.note(sent.err());
             }
             if let Some(deadline) = work.stop
@@ -237,7 +279,7 @@ impl Worker {
             let ripe = orders.since.is_some_and(|since| since.elapsed() >= LINGER)
                 || orders.documents.len() >= BATCH
                 || !batch.is_empty();
-            if ripe || orders.metrics.is_some() || orders.reopen || orders.stop.is_some() {
+            if ripe || orders.has_more() {
                 break;
             }
             let left = orders
@@ -256,11 +298,39 @@ impl Worker {
         let work = Work {
             metrics: orders.metrics.take(),
             reopen: std::mem::take(&mut orders.reopen),
+            changed: orders.changed.take(),
             stop: orders.stop,
         };
         drop(orders);
         shared.room.notify_all();
         work
+    }
+
+    /// Becomes another sink. The old one goes first: both may want the same file.
+    fn change(&mut self, config: Config, origin: Origin) {
+        let flushed = self.exporter.take().map_or(Ok(()), |mut exporter| exporter.flush());
+        self.note(flushed.err());
+        match Exporter::new(&config, &origin) {
+            Ok(exporter) => (self.exporter, self.config, self.origin) = (Some(exporter), config, origin),
+            Err(error) => {
+                self.note(Some(Failure::retry(format!("it goes on as it was: {error:#}"))));
+                self.exporter = Exporter::new(&self.config, &self.origin).ok();
+            }
+        }
+        self.pause = FIRST_PAUSE;
+    }
+
+    /// Makes the exporter anew if it could not be had the last time; pauses if it still cannot.
+    fn obtain(&mut self) {
+        if self.exporter.is_none() {
+            match Exporter::new(&self.config, &self.origin) {
+                Ok(exporter) => self.exporter = Some(exporter),
+                Err(error) => {
+                    self.note(Some(Failure::retry(format!("{error:#}"))));
+                    self.rest(None);
+                }
+            }
+        }
     }
 
     /// Sends the batch, or pauses after a failure.
@@ -269,7 +339,9 @@ impl Worker {
             return;
         }
         let totals = Arc::clone(&self.shared.totals);
-        match self.exporter.send(&self.batch) {
+        self.obtain();
+        let Some(exporter) = &mut self.exporter else { return };
+        match exporter.send(&self.batch) {
             Ok(()) => {
                 totals.delivered.fetch_add(self.batch.len() as u64, Relaxed);
                 self.batch.clear();
@@ -316,7 +388,10 @@ impl Worker {
         let mut orders = self.shared.lock();
         loop {
             let end = orders.stop.map_or(until, |deadline| until.min(deadline));
-            // While it pauses the queue goes on filling; that wakes it, and it goes on pausing.
+            // While it pauses the queue goes on filling; that wakes it, and it goes on pausing, unless it is to be another.
+            if orders.changed.is_some() {
+                return;
+            }
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
@@ -332,7 +407,7 @@ impl Worker {
     }
 
     fn end(mut self) {
-        let flushed = self.exporter.flush();
+        let flushed = self.exporter.take().map_or(Ok(()), |mut exporter| exporter.flush());
         self.note(flushed.err());
         let left = self.batch.len() + self.shared.lock().documents.drain(..).count();
         self.shared.totals.overflowed.fetch_add(left as u64, Relaxed);

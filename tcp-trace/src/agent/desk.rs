@@ -17,7 +17,6 @@ use tcp_trace_core::{
 use super::{
     channel::{Channel, Totals},
     config::{self, Config},
-    exporter::Exporter,
     http::Board,
     own,
     select::{Choice, Selector},
@@ -97,22 +96,24 @@ impl Desk {
 
     fn line(&mut self, name: &str, sink: &config::Sink) -> anyhow::Result<Line> {
         let kind = sink.kind().map_err(|why| anyhow::anyhow!("sinks.{name}: {why}"))?;
-        let exporter = Exporter::new(&kind, &self.origin)
-            .map_err(|error| error.context(format!("sinks.{name}.{}", kind.kind())))?;
+        let said = format!("sinks.{name}.{}", kind.kind());
         let totals = Arc::clone(self.totals.entry(name.to_owned()).or_default());
+        let (takes_documents, takes_metrics) = (kind.takes_documents(), kind.takes_metrics());
+        let whither = (kind, self.origin.clone());
+        let channel = Channel::start(name, whither, sink.queue, Arc::clone(&totals));
         Ok(Line {
             config: sink.clone(),
-            channel: Channel::start(name, exporter, sink.queue, Arc::clone(&totals))?,
+            channel: channel.map_err(|error| error.context(said))?,
             totals,
             selector: Selector::new(sink.level, sink.filter.clone(), sink.rate, self.not),
-            takes_documents: kind.takes_documents(),
-            takes_metrics: kind.takes_metrics(),
+            takes_documents,
+            takes_metrics,
             trouble: None,
         })
     }
 
-    /// Works with another configuration from now on. Sinks that are as they were go on; those that have changed are
-    /// replaced, the new one first, so that nothing falls between them.
+    /// Works with another configuration from now on. Sinks that are as they were go on, and so do the queues of those that
+    /// have changed, so that nothing falls between the old one and the new.
     ///
     /// # Errors
     ///
@@ -124,10 +125,10 @@ impl Desk {
         not: Option<u32>,
     ) -> anyhow::Result<()> {
         let before = (std::mem::replace(&mut self.origin, origin), std::mem::replace(&mut self.not, not));
-        let same = before.0 == self.origin && before.1 == self.not;
+        let moved = before != (self.origin.clone(), self.not);
         let mut fresh = BTreeMap::new();
         for (name, sink) in &config.sinks {
-            if same && self.lines.get(name).is_some_and(|line| line.config == *sink) {
+            if self.lines.contains_key(name) {
                 continue;
             }
             match self.line(name, sink) {
@@ -139,17 +140,23 @@ impl Desk {
             };
         }
         let deadline = Instant::now() + config.agent.stop_within.0;
-        let names: Vec<_> = self.lines.keys().cloned().collect();
-        for name in names {
-            if let Some(line) = self.lines.get(&name).filter(|_| !fresh.contains_key(&name))
-                && config.sinks.contains_key(&name)
-            {
-                line.channel.reopen();
-            } else if let Some(old) = self.lines.remove(&name) {
+        self.lines.retain(|name, line| {
+            let Some(sink) = config.sinks.get(name) else {
                 // It sends what it has, and nobody waits for it.
-                old.channel.stop(deadline);
+                line.channel.stop(deadline);
+                return false;
+            };
+            if line.config == *sink && !moved {
+                line.channel.reopen();
+            } else if let Ok(kind) = sink.kind() {
+                line.takes_documents = kind.takes_documents();
+                line.takes_metrics = kind.takes_metrics();
+                line.selector = Selector::new(sink.level, sink.filter.clone(), sink.rate, self.not);
+                line.channel.change(kind, self.origin.clone(), sink.queue);
+                line.config = sink.clone();
             }
-        }
+            true
+        });
         self.lines.append(&mut fresh);
         Ok(())
     }

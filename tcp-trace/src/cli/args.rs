@@ -11,6 +11,7 @@ use super::{
     doctor::{self, DoctorArgs},
     explain::{self, ExplainArgs},
     kill::{self, KillArgs},
+    top::{self, TopArgs},
     units,
 };
 
@@ -49,6 +50,9 @@ pub enum Command {
     /// Gather, then say what happened: counts, durations, half-opens, lingering CLOSE_WAIT, per process
     #[command(after_help = REPORT_EXAMPLES)]
     Report(ReportArgs),
+    /// Look at it full screen: findings, the state diagram, processes, half-open requests, transitions
+    #[command(after_help = top::EXAMPLES)]
+    Top(TopArgs),
     /// Write the transitions to a recording, for `stream --from` and `report --from`
     #[command(after_help = RECORD_EXAMPLES)]
     Record(RecordArgs),
@@ -80,6 +84,8 @@ const REPORT_EXAMPLES: &str = "Examples:
   tcp-trace report                    gather until Ctrl-C (twice: at once)
   tcp-trace report --interval 5s      a report every five seconds
   tcp-trace report --duration 1m --json > report.json
+  tcp-trace report --duration 1m --html report.html
+  tcp-trace report --from incident.tctrace --html incident.html --svg states.svg
   tcp-trace report --close-wait-after 1m --container web
   tcp-trace report --duration 30s --fail-on critical || rollback
 
@@ -241,6 +247,12 @@ pub struct ReportArgs {
     /// One JSON document a report
     #[arg(long)]
     pub json: bool,
+    /// Write the report of the whole run as a page for a browser as well: one file that needs nothing else
+    #[arg(long, value_name = "FILE", conflicts_with = "interval")]
+    pub html: Option<PathBuf>,
+    /// Write the state diagram of the whole run as an SVG picture as well
+    #[arg(long, value_name = "FILE", conflicts_with = "interval")]
+    pub svg: Option<PathBuf>,
     /// How much is kept in memory
     #[command(flatten)]
     pub memory: MemoryArgs,

@@ -8,4 +8,5 @@ pub mod doctor;
 pub mod explain;
 pub mod kill;
 pub mod settings;
+pub mod top;
 pub(crate) mod units;

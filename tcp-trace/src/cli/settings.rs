@@ -7,7 +7,10 @@ use tcp_trace_core::{
     filter::FilterSpec, findings::Severity, mode::Mode, process::printable, session::Attach, tracker,
 };
 
-use super::args::{AttachArg, FailOn, FilterArgs, MemoryArgs, ModeArg, ReportArgs, SourceArgs, StreamArgs};
+use super::{
+    args::{AttachArg, FailOn, FilterArgs, MemoryArgs, ModeArg, ReportArgs, SourceArgs, StreamArgs},
+    top::TopArgs,
+};
 use crate::{
     bpf::{self, AttachChoice, Layout, ModeChoice},
     exit::Usage,
@@ -142,6 +145,13 @@ pub fn filter_spec(filter: &FilterArgs) -> anyhow::Result<FilterSpec> {
 /// How the tracker is to keep a report.
 #[must_use]
 pub fn report(args: &ReportArgs) -> tracker::Settings {
+    let close_wait_after_ns = u64::try_from(args.close_wait_after.as_nanos()).unwrap_or(u64::MAX);
+    tracker::Settings { close_wait_after_ns, ..tracker(args.memory) }
+}
+
+/// How the tracker is to keep what a screen shows.
+#[must_use]
+pub fn top(args: &TopArgs) -> tracker::Settings {
     let close_wait_after_ns = u64::try_from(args.close_wait_after.as_nanos()).unwrap_or(u64::MAX);
     tracker::Settings { close_wait_after_ns, ..tracker(args.memory) }
 }

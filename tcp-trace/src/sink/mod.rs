@@ -6,6 +6,7 @@
 mod closed_table;
 mod doctor_table;
 pub mod file;
+pub mod html;
 pub mod journald;
 mod json;
 mod kill_lines;
@@ -16,7 +17,7 @@ mod report_table;
 mod snapshot_table;
 mod stream_table;
 pub mod syslog;
-mod units;
+pub(crate) mod units;
 
 use std::io::{self, Write};
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 /// 1234567 → `1,234,567`.
-pub(super) fn count(number: u64) -> String {
+pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::with_capacity(digits.len() * 4 / 3);
     for (position, digit) in digits.chars().enumerate() {
@@ -16,7 +16,7 @@ pub(super) fn count(number: u64) -> String {
 }
 
 /// A duration in the largest unit that leaves at least one digit before the point; `-` where unknown.
-pub(super) fn duration(nanoseconds: Option<u64>) -> String {
+pub(crate) fn duration(nanoseconds: Option<u64>) -> String {
     let Some(ns) = nanoseconds else { return "-".to_owned() };
     let mut text = String::new();
     // Writing to a string does not fail.
@@ -34,13 +34,13 @@ pub(super) fn duration(nanoseconds: Option<u64>) -> String {
 }
 
 /// A count that may be unknown.
-pub(super) fn maybe(number: Option<u64>) -> String {
+pub(crate) fn maybe(number: Option<u64>) -> String {
     number.map_or_else(|| "-".to_owned(), count)
 }
 
 /// Lines of at most `width` characters where words allow it, each after `indent`, and all but the first
 /// further in.
-pub(super) fn wrapped(text: &str, indent: &str, width: usize) -> String {
+pub(crate) fn wrapped(text: &str, indent: &str, width: usize) -> String {
     let mut lines = String::new();
     let mut line = indent.to_owned();
     let mut begun = false;

@@ -1,6 +1,10 @@
 //! A recording as a source.
 
-use std::{fs::File, io::BufReader, path::Path};
+use std::{
+    fs::{File, Metadata},
+    io::BufReader,
+    path::Path,
+};
 
 use anyhow::Context as _;
 use tcp_trace_core::{record::kind, session::Session};
@@ -15,6 +19,7 @@ const BUFFER: usize = 8 * 1024;
 #[derive(Debug)]
 pub struct Replay {
     reader: Reader<BufReader<File>>,
+    length: Option<u64>,
     complete: bool,
 }
 
@@ -27,10 +32,16 @@ impl Replay {
     pub fn open(path: &Path) -> anyhow::Result<(Self, Session)> {
         let open = || -> anyhow::Result<_> {
             let file = File::open(path)?;
+            let length = file.metadata().ok().filter(Metadata::is_file).map(|metadata| metadata.len());
             let (reader, session) = Reader::new(BufReader::with_capacity(BUFFER, file))?;
-            Ok((Self { reader, complete: false }, session))
+            Ok((Self { reader, length, complete: false }, session))
         };
         open().with_context(|| path.display().to_string())
+    }
+
+    /// The length of the file; `None` of a pipe.
+    pub fn length(&self) -> Option<u64> {
+        self.length
     }
 
     /// How many bytes were read.

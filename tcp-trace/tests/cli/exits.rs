@@ -34,6 +34,11 @@ fn a_command_line_without_sense_is_2_and_says_what_would_have() {
         ("stream --bogus", "unexpected argument '--bogus'"),
         ("stream surplus", "unexpected argument 'surplus'"),
         ("record", "<FILE>"),
+        (
+            "top",
+            "standard output is no terminal, and there is nothing to draw on; use `report --interval 1s`",
+        ),
+        ("top --from f --mode count", "cannot be used with"),
         ("report --interval soon", "give a duration such as 500ms, 5s or 2m"),
         ("report --interval 0s", "it must be more than 0"),
         ("report --duration=-1s", "such as 500ms, 5s or 2m"),

@@ -7,13 +7,17 @@ mod closed;
 mod damage;
 mod deploy;
 mod doctor;
+#[path = "../shared/documents.rs"]
+mod documents;
 mod exits;
 mod explain;
 mod findings;
 mod format;
 mod found;
+mod html;
 mod incident;
 mod kill;
+mod log;
 mod look;
 mod replay;
 mod report;

@@ -42,12 +42,21 @@ impl Schema {
         Self::load("kill.schema.json")
     }
 
+    /// One document of an agent.
+    pub(crate) fn of_logs() -> Self {
+        Self::load("log.schema.json")
+    }
+
     fn load(name: &str) -> Self {
         let mut schemas = Schemas::new();
         let mut compiler = Compiler::new();
         compiler.set_default_draft(Draft::V2020_12);
         compiler.enable_format_assertions();
-        compiler.add_resource(name, read(name)).expect("a name that can be a location");
+        // What some of them refer to.
+        for name in [name, "event.schema.json", "closed.schema.json", "report.schema.json"] {
+            // One that is there already stays.
+            compiler.add_resource(name, read(name)).expect("a name that can be a location");
+        }
         let index = compiler.compile(name, &mut schemas).unwrap_or_else(|error| panic!("{name}: {error:#}"));
         Self { schemas, index }
     }
@@ -67,7 +76,7 @@ impl Schema {
         value
     }
 
-    fn accepts(&self, value: &Value) -> bool {
+    pub(crate) fn accepts(&self, value: &Value) -> bool {
         self.schemas.validate(value, self.index).is_ok()
     }
 }
@@ -88,6 +97,7 @@ fn every_object_is_closed_every_key_required_and_every_field_described() {
         "snapshot.schema.json",
         "doctor.schema.json",
         "kill.schema.json",
+        "log.schema.json",
     ] {
         let schema = read(name);
         assert_eq!(schema["$id"], name, "a name, not the address of some host");

@@ -1,7 +1,7 @@
 //! The program against the running kernel: real sockets in fresh network namespaces, a real ring buffer.
 //! Without root every test is counted as skipped, with the reason; `requirements.rs` has the other reasons.
 
-#![expect(clippy::unwrap_used, reason = "a test that panics has failed, which is meant")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed, which is meant")]
 
 mod agent;
 mod aggregate;
@@ -10,22 +10,28 @@ mod connects;
 mod containers;
 mod counts;
 mod doctor;
+#[path = "../shared/documents.rs"]
+mod documents;
 mod existing;
 mod filters;
 mod floods;
 mod ground_truth;
 mod half_open;
 mod hosts;
+mod html;
 mod kill;
 mod obituaries;
+mod pty;
 mod recordings;
 mod requirements;
 mod results;
+mod sinks;
 mod snapshot;
 mod stacks;
 mod states;
 mod stream;
 mod survey;
+mod top;
 mod tracer;
 mod zoo;
 
@@ -50,7 +56,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Durations are measured: tests at the same time would disturb each other.
     arguments.test_threads.get_or_insert(1);
-    let groups: [(&str, &[(&str, Test)]); 23] = [
+    let groups: &[(&str, &[(&str, Test)])] = &[
         ("counts", counts::TESTS),
         ("aggregate", aggregate::TESTS),
         ("close_wait", close_wait::TESTS),
@@ -61,6 +67,7 @@ fn main() -> ExitCode {
         ("filters", filters::TESTS),
         ("recordings", recordings::TESTS),
         ("hosts", hosts::TESTS),
+        ("html", html::TESTS),
         ("existing", existing::TESTS),
         ("obituaries", obituaries::TESTS),
         ("ground_truth", ground_truth::TESTS),
@@ -72,8 +79,10 @@ fn main() -> ExitCode {
         ("doctor", doctor::TESTS),
         ("kill", kill::TESTS),
         ("stacks", stacks::TESTS),
+        ("top", top::TESTS),
         ("zoo", zoo::TESTS),
         ("agent", agent::TESTS),
+        ("sinks", sinks::TESTS),
     ];
     let trials = groups.iter().flat_map(|(group, tests)| {
         tests.iter().map(move |(name, test)| trial(format!("{group}::{name}"), *test))

@@ -40,6 +40,14 @@ pub(crate) enum Feature {
     Python,
     /// nginx, and wrk to ask it.
     WebServer,
+    /// logrotate.
+    Logrotate,
+    /// systemd's journal, and what reads it.
+    Journal,
+    /// rsyslogd.
+    Rsyslog,
+    /// Chromium.
+    Browser,
 }
 
 /// Major and minor version of a kernel.
@@ -63,7 +71,7 @@ struct Facts {
 }
 
 impl Feature {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 14] = [
         Self::TpBtfCookie,
         Self::Fentry,
         Self::Mptcp,
@@ -74,6 +82,10 @@ impl Feature {
         Self::RustCompiler,
         Self::Python,
         Self::WebServer,
+        Self::Logrotate,
+        Self::Journal,
+        Self::Rsyslog,
+        Self::Browser,
     ];
 
     fn facts(self) -> Facts {
@@ -93,7 +105,11 @@ impl Feature {
                 machine("a Rust compiler", || no_program("rustc", "rustc is not installed"))
             }
             Self::Python => machine("CPython", || no_program("python3", "python3 is not installed")),
+            Self::Logrotate => machine("logrotate", || no_file(&["logrotate"], "logrotate is not installed")),
+            Self::Journal => machine("the journal", no_journal),
+            Self::Rsyslog => machine("rsyslogd", || no_file(&["rsyslogd"], "rsyslog is not installed")),
             Self::WebServer => Facts { name: "a web server", since: None, excuse: no_web_server },
+            Self::Browser => machine("Chromium", || no_program("chromium", "chromium is not installed")),
         }
     }
 
@@ -163,9 +179,23 @@ fn no_program(name: &str, why: &'static str) -> Option<&'static str> {
 }
 
 fn no_web_server() -> Option<&'static str> {
+    no_file(&["nginx", "wrk"], "nginx and wrk are not installed")
+}
+
+fn no_journal() -> Option<&'static str> {
+    let daemon = std::path::Path::new("/lib/systemd/systemd-journald").is_file();
+    if daemon {
+        no_file(&["journalctl", "unshare"], "journalctl is not installed")
+    } else {
+        Some("systemd-journald is not installed")
+    }
+}
+
+/// For programs that are not to be started only to see whether they are there.
+fn no_file(names: &[&str], why: &'static str) -> Option<&'static str> {
     let folders = std::env::var_os("PATH").unwrap_or_default();
-    let is_there = |name: &str| std::env::split_paths(&folders).any(|folder| folder.join(name).is_file());
-    (!is_there("nginx") || !is_there("wrk")).then_some("nginx and wrk are not installed")
+    let is_there = |name: &&str| std::env::split_paths(&folders).any(|folder| folder.join(name).is_file());
+    (!names.iter().all(is_there)).then_some(why)
 }
 
 /// Each feature is here, or missing for a reason that can be told.

@@ -117,7 +117,7 @@ fn kinds(tracker: &Tracker, sockets: &[(Key, &Connection)]) -> Option<CloseWaitK
     sampled.then_some(kinds)
 }
 
-fn socket(tracker: &Tracker, connection: &Connection, age: Option<Age>) -> Socket {
+pub(super) fn socket(tracker: &Tracker, connection: &Connection, age: Option<Age>) -> Socket {
     let sample = tracker.samples.get(connection.cookie);
     let holders = sample.and_then(|sample| tracker.samples.holders(sample));
     let owner = connection.owner().map(|owner| owner.process.pid);

@@ -5,6 +5,7 @@ mod closing;
 mod connect;
 mod half_open;
 mod processes;
+mod sockets;
 mod time_wait;
 mod trouble;
 
@@ -17,11 +18,12 @@ use crate::{
     histogram::Histogram,
     process::{Comm, ProcessId},
     report::{
-        Distribution, Distributions, HANDSHAKE_BOUNDS_NS, ProcessIdentity, Report, SCHEMA, STATE_BOUNDS_NS,
-        Source, StateSummary, TransitionCount, Window,
+        Distribution, Distributions, HANDSHAKE_BOUNDS_NS, ProcessIdentity, ProcessSockets, Report, SCHEMA,
+        STATE_BOUNDS_NS, Source, StateSummary, TransitionCount, Window,
     },
     session::Degradation,
     state::TcpState,
+    time::WallTime,
 };
 
 /// The states that a report always lists; TIME_WAIT has its own section, because no transition enters it.
@@ -73,6 +75,7 @@ pub(super) fn report(tracker: &Tracker) -> Report {
         limits: tracker.limits(),
         findings: None,
         distributions: distributions(tracker),
+        series: super::series::series(tracker),
     }
 }
 
@@ -91,6 +94,16 @@ fn distributions(tracker: &Tracker) -> Distributions {
         half_open: Distribution::new(&HANDSHAKE_BOUNDS_NS, &tally.handshakes.completed),
         connect,
     }
+}
+
+/// The sockets of one process as they are now.
+pub(super) fn sockets_of(
+    tracker: &Tracker,
+    pid: u32,
+    start: Option<WallTime>,
+    most: usize,
+) -> ProcessSockets {
+    sockets::of(tracker, pid, start, most)
 }
 
 /// What the run does without, and what the last survey could not look at.
@@ -157,7 +170,7 @@ fn accepted(tracker: &Tracker) -> impl Iterator<Item = &Connection> {
 }
 
 /// Whoever it is, with what is known of it.
-fn identity(tracker: &Tracker, id: ProcessId, comm: Option<Comm>) -> ProcessIdentity {
+pub(super) fn identity(tracker: &Tracker, id: ProcessId, comm: Option<Comm>) -> ProcessIdentity {
     let facts = tracker.people.get(id).and_then(|person| person.facts.as_deref());
     ProcessIdentity {
         pid: id.pid,

@@ -2,7 +2,7 @@
 
 use tcp_trace_core::{
     process::{OwnerSource, printable},
-    report::{CloseWaitKinds, CloseWaitProcess, OwnerState, PeerCount, Report, Socket, StackCount},
+    report::{CloseWaitKinds, CloseWaitProcess, OpenedAt, OwnerState, PeerCount, Report, Socket, StackCount},
     survey::CloseWaitKind,
 };
 
@@ -109,26 +109,33 @@ fn oldest_sockets(row: &CloseWaitProcess) -> String {
 fn stacks(stacks: &[StackCount], sockets: u64) -> String {
     let mut text = String::new();
     for StackCount { count: number, opened_at } in stacks.iter().take(STACKS) {
-        let number = if *number == sockets { "all".to_owned() } else { count(*number) };
-        let Some(opened_at) = opened_at else {
-            text += &wrapped(&format!("{number}: where they were opened is not known"), "    ", WIDTH);
-            continue;
-        };
-        let trace = &opened_at.trace;
-        let mut line = match trace.frames.is_empty() {
-            true => format!("{number} {} a place that is not known", opened_at.kind.phrase()),
-            false => format!("{number} {}", opened_at.text(FUNCTIONS)),
-        };
-        if let Some(interpreter) = &trace.interpreter {
-            line += &format!(" (functions of {interpreter}, not of what it runs)");
-        }
-        text += &wrapped(&printable(&line), "    ", WIDTH);
-        if let Some(reason) = &trace.cut_off {
+        text += &wrapped(&stack(*number, sockets, opened_at.as_ref(), FUNCTIONS), "    ", WIDTH);
+        if let Some(reason) = opened_at.as_ref().and_then(|opened_at| opened_at.trace.cut_off.as_deref()) {
             text += &wrapped(&format!("stack cut off: {}", printable(reason)), "      ", WIDTH);
         }
     }
     let omitted = stacks.len().saturating_sub(STACKS) as u64;
     text + &more(omitted, "    ", " stacks")
+}
+
+/// One of them, with at most `functions`.
+pub(in crate::sink) fn stack(
+    number: u64,
+    sockets: u64,
+    opened_at: Option<&OpenedAt>,
+    functions: usize,
+) -> String {
+    let number = if number == sockets { "all".to_owned() } else { count(number) };
+    let Some(opened_at) = opened_at else { return format!("{number}: where they were opened is not known") };
+    let trace = &opened_at.trace;
+    let mut line = match trace.frames.is_empty() {
+        true => format!("{number} {} a place that is not known", opened_at.kind.phrase()),
+        false => format!("{number} {}", opened_at.text(functions)),
+    };
+    if let Some(interpreter) = &trace.interpreter {
+        line += &format!(" (functions of {interpreter}, not of what it runs)");
+    }
+    printable(&line).into_owned()
 }
 
 /// `, /usr/bin/server, user www, in web (docker 0123456789ab), 40 of 1,024 descriptors`.
@@ -144,7 +151,7 @@ fn person(row: &CloseWaitProcess) -> String {
     words.iter().map(|word| format!(", {word}")).collect()
 }
 
-fn kinds(kinds: &CloseWaitKinds) -> String {
+pub(in crate::sink) fn kinds(kinds: &CloseWaitKinds) -> String {
     let CloseWaitKinds { forgot_close, never_looked, unread_data, never_accepted } = *kinds;
     [
         (forgot_close, CloseWaitKind::ForgotClose),
@@ -160,14 +167,14 @@ fn kinds(kinds: &CloseWaitKinds) -> String {
 }
 
 /// The kind in a column's width.
-fn short(kind: CloseWaitKind) -> &'static str {
+pub(in crate::sink) fn short(kind: CloseWaitKind) -> &'static str {
     match kind {
         CloseWaitKind::NeverLooked => "not read since",
         kind => kind.phrase(),
     }
 }
 
-fn note(socket: &Socket) -> &'static str {
+pub(in crate::sink) fn note(socket: &Socket) -> &'static str {
     match (socket.owner_state, socket.owner_source) {
         // Its kind says so, and that it is the listener's follows.
         (Some(OwnerState::NeverAccepted), _) => "",

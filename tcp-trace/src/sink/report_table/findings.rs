@@ -59,7 +59,7 @@ fn unbroken(text: &str) -> String {
 
 /// `lingering 37`, `oldest 8.89 s`, `growth 24.0 sockets/min`, `listener 127.0.0.1:8080 (37 of 37)`; what is inferred is
 /// said to be.
-fn number(evidence: &Evidence) -> String {
+pub(in crate::sink) fn number(evidence: &Evidence) -> String {
     let Evidence { name, value, unit, source } = evidence;
     let value = match (value, *unit) {
         (Value::Count(ns), "ns") => duration(Some(*ns)),

@@ -88,12 +88,17 @@ fn row(listener: &Listener) -> [String; 8] {
         maybe(listener.dead),
         queue(listener.syn_queue),
         queue(listener.accept_queue),
-        match listener.cause {
-            Some(HalfOpenCause::AcceptQueueFull) => "accepts too slowly".to_owned(),
-            Some(HalfOpenCause::SilentClients) => "silent clients".to_owned(),
-            None => "-".to_owned(),
-        },
+        cause(listener).to_owned(),
     ]
+}
+
+/// Why its requests stay half-open.
+pub(in crate::sink) fn cause(listener: &Listener) -> &'static str {
+    match listener.cause {
+        Some(HalfOpenCause::AcceptQueueFull) => "accepts too slowly",
+        Some(HalfOpenCause::SilentClients) => "silent clients",
+        None => "-",
+    }
 }
 
 /// Where the requests of a listener come from, if that is known.
@@ -141,7 +146,7 @@ pub(super) fn namespaces(report: &Report) -> String {
     )
 }
 
-fn counters(namespace: &NamespaceSummary) -> [(u64, &'static str); 9] {
+pub(in crate::sink) fn counters(namespace: &NamespaceSummary) -> [(u64, &'static str); 9] {
     [
         (namespace.listen_overflows, "ListenOverflows"),
         (namespace.listen_drops, "ListenDrops"),

@@ -14,9 +14,9 @@ use tcp_trace_core::{
 
 use super::units::{count, duration, maybe, wrapped};
 
-mod close_wait;
-mod findings;
-mod half_open;
+pub(super) mod close_wait;
+pub(super) mod findings;
+pub(super) mod half_open;
 mod time_wait;
 
 /// Rows that a section shows at most; the JSON document has them all.
@@ -80,25 +80,29 @@ pub(crate) fn balance(loss: &Loss) -> String {
 
 /// For how long transitions were aggregated or only counted, why, and what that means.
 fn modes(report: &Report) -> Option<String> {
+    mode_words(report).map(|text| wrapped(&text, "", WIDTH).trim_end().to_owned())
+}
+
+/// The same, on one line.
+pub(super) fn mode_words(report: &Report) -> Option<String> {
     if report.modes.iter().any(|span| span.mode == Mode::Count) {
         // It is never switched to or away from.
         let text = "Transitions are only counted (--mode count): whose they were and how long states lasted is not known, \
                     and sockets are those that the last survey has shown";
-        return Some(wrapped(text, "", WIDTH).trim_end().to_owned());
+        return Some(text.to_owned());
     }
     let aggregated = || report.modes.iter().filter(|span| span.mode == Mode::Aggregate);
     let first = aggregated().next()?;
     let seconds: f64 = aggregated().map(|span| span.seconds).sum();
-    let text = format!(
+    Some(format!(
         "Aggregated in the kernel for {seconds:.1} s ({}): counts are exact, durations of that time are only known to \
          lie between a power of two of nanoseconds and the next, and owners of some accepted connections are inferred",
         first.reason.words()
-    );
-    Some(wrapped(&text, "", WIDTH).trim_end().to_owned())
+    ))
 }
 
 /// What the balance means for the numbers of this report.
-fn notes(loss: &Loss) -> impl Iterator<Item = String> {
+pub(super) fn notes(loss: &Loss) -> impl Iterator<Item = String> {
     let Loss { lost, unattributed, missed, untracked, repaired, side_lost, .. } = *loss;
     let by_kind = lost.saturating_sub(missed);
     [
@@ -188,7 +192,7 @@ fn connects(report: &Report) -> String {
     )
 }
 
-fn failures(row: &Connect) -> String {
+pub(super) fn failures(row: &Connect) -> String {
     let Connect {
         peer: _,
         completed: _,
@@ -267,7 +271,7 @@ fn containers(report: &Report) -> String {
 }
 
 /// `web (docker 0123456789ab)`, `default/shop-7c9f:web (containerd 0123456789ab)`, `nginx.service (systemd)`.
-fn container_name(container: &ContainerFacts) -> String {
+pub(super) fn container_name(container: &ContainerFacts) -> String {
     let ContainerFacts { id, name, runtime, pod, namespace, .. } = container;
     let runtime = runtime.name();
     if *runtime == *"systemd" {
@@ -285,11 +289,17 @@ fn container_name(container: &ContainerFacts) -> String {
 
 /// What the tables had no room for, and what that means for the numbers.
 fn limits(report: &Report) -> String {
+    let lines: String = limit_words(report).map(|what| wrapped(&what, "  ", WIDTH)).collect();
+    if lines.is_empty() { lines } else { format!("Limits that were hit in this run\n{lines}") }
+}
+
+/// The same, a sentence each.
+pub(super) fn limit_words(report: &Report) -> impl Iterator<Item = String> {
     let hit = report.limits.iter().filter(|limit| limit.dropped > 0);
-    let text = |limit: &Limit| {
+    hit.map(|limit| {
         let Limit { name, limit, dropped, .. } = *limit;
         let (dropped, limit) = (count(dropped), count(limit));
-        let what = match name {
+        match name {
             "connections" => format!(
                 "{dropped} times there was no room for a connection beyond {limit}: an established one was given up, \
                  or the new one not followed. Live counts are lower bounds, and what is known of these begins anew \
@@ -325,29 +335,32 @@ fn limits(report: &Report) -> String {
                 format!("{dropped} findings beyond {limit} in a report, the least severe, were left out")
             }
             name => format!("{dropped} {} beyond {limit} were left out", name.replace('_', " ")),
-        };
-        wrapped(&what, "  ", WIDTH)
-    };
-    let lines: String = hit.map(text).collect();
-    if lines.is_empty() { lines } else { format!("Limits that were hit in this run\n{lines}") }
+        }
+    })
 }
 
 /// A duration, marked where it may be longer.
-fn least(nanoseconds: Option<u64>, exact: Option<bool>) -> String {
+pub(super) fn least(nanoseconds: Option<u64>, exact: Option<bool>) -> String {
     let mark = if exact == Some(false) { "≥ " } else { "" };
     format!("{mark}{}", duration(nanoseconds))
 }
 
 /// Degradations that have the same cause.
-struct Lack<'a> {
-    cause: &'a str,
-    remedy: Option<&'a str>,
-    features: Vec<&'a str>,
-    effects: Vec<&'a str>,
+pub(super) struct Lack<'a> {
+    pub(super) cause: &'a str,
+    pub(super) remedy: Option<&'a str>,
+    pub(super) features: Vec<&'a str>,
+    pub(super) effects: Vec<&'a str>,
 }
 
 /// What is missing for the same reason is said together.
 fn degradations(report: &Report) -> String {
+    let lines: String = lacks(report).iter().map(Lack::text).collect();
+    if lines.is_empty() { lines } else { format!("Not available in this run\n{lines}") }
+}
+
+/// The same, by cause.
+pub(super) fn lacks(report: &Report) -> Vec<Lack<'_>> {
     let mut lacks: Vec<Lack<'_>> = Vec::new();
     for Degradation { feature, reason, remedy } in &report.source.degradations {
         let (cause, effect) = reason.split_once("; so ").unwrap_or((reason, ""));
@@ -362,10 +375,7 @@ fn degradations(report: &Report) -> String {
             lack.effects.extend(Some(effect).filter(|effect| !effect.is_empty()));
         }
     }
-    if lacks.is_empty() {
-        return String::new();
-    }
-    format!("Not available in this run\n{}", lacks.iter().map(Lack::text).collect::<String>())
+    lacks
 }
 
 impl Lack<'_> {
@@ -379,12 +389,12 @@ impl Lack<'_> {
 }
 
 /// A listener or destination; `(others)` sums up what the table had no room for.
-fn end(end: Option<Endpoint>) -> String {
+pub(super) fn end(end: Option<Endpoint>) -> String {
     end.map_or_else(|| "(others)".to_owned(), |end| end.to_string())
 }
 
 /// `nginx (1234)`, or that the owner is not known.
-fn who(process: Option<&ProcessIdentity>) -> String {
+pub(super) fn who(process: Option<&ProcessIdentity>) -> String {
     let Some(process) = process else { return "(unknown)".to_owned() };
     let name = process.comm.as_ref().map_or_else(|| "?".to_owned(), Comm::to_string);
     format!("{name} ({})", process.pid)
