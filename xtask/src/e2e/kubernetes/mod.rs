@@ -147,7 +147,12 @@ fn render(folder: &str) -> Result<String> {
 /// The agent's, built as users build it; an empty one; and the one that keeps a pod's namespaces.
 fn images(stage: &Stage) -> Result<Vec<PathBuf>> {
     let agent = stage.folder.join("tcp-trace.tar");
-    process::run(Command::new(Stage::repository("deploy/container/build.sh")).arg(&agent))?;
+    let mut build = Command::new(Stage::repository("deploy/container/build.sh"));
+    // One that needs shared libraries is no program for an image: another one is built.
+    if !process::succeeds("ldd", &[&stage.program.to_string_lossy()]) {
+        build.arg("--binary").arg(&stage.program);
+    }
+    process::run(build.arg(&agent))?;
     let pack = Stage::repository("deploy/container/pack.sh");
     let image = |name: &str, config: &str| {
         let (folder, file) = (stage.folder.join(name), stage.folder.join(format!("{name}.tar")));
