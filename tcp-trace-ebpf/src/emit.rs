@@ -18,7 +18,7 @@ use tcp_trace_common::{
 use crate::{
     aggregate,
     kernel::{Common, Task},
-    maps::{CPUS, FILTER, LIVE, Ring, global, requests, ring},
+    maps::{CPUS, FILTER, LIVE, Ring, global, ring, take_request},
 };
 
 /// [`counters::slot`] with bounds that every verifier sees. Those of 5.10 and 6.1 lose sight of what an OR of two
@@ -163,7 +163,7 @@ pub(crate) fn request_change(change: &RequestChange, is_over: bool) {
     entry.submit(BPF_RB_NO_WAKEUP.into());
     if is_over && change.cookie != 0 {
         // It is not in if sock_ops was not attached yet when it began.
-        let _ = requests(change.cookie).and_then(|bucket| bucket.take(change.cookie));
+        let _ = take_request(change.cookie);
     }
 }
 

@@ -22,7 +22,7 @@ use tcp_trace_common::{
 use crate::{
     emit::{self, Cpu, Transition},
     kernel::{Task, TcpSock, bytes},
-    maps::{HELD, INSTEAD, TIME_WAITS, TimeWait, UNCLAIMED, global, requests, sockets},
+    maps::{self, HELD, INSTEAD, TIME_WAITS, TimeWait, UNCLAIMED, global, sockets},
 };
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -282,7 +282,7 @@ fn take_request(nothing: u64, cookie: u64, old: u8, new: u8) -> (u64, u32) {
     if global!(SETTINGS.half_open) == 0 || old != state::SYN_RECV || new == state::SYN_RECV {
         return (nothing, 0);
     }
-    let Some(request) = requests(cookie).and_then(|bucket| bucket.take(cookie)) else { return (nothing, 0) };
+    let Some(request) = maps::take_request(cookie) else { return (nothing, 0) };
     let special = match request.details.source {
         source::FAST_OPEN => flags::FAST_OPEN,
         source::FENTRY => flags::REQUEST_BY_FENTRY,
