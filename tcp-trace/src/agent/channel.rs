@@ -29,6 +29,8 @@ const BATCH: usize = 1024;
 const LINGER: Duration = Duration::from_millis(200);
 /// The first pause after a failure; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// The longest that the other side may ask for.
+const LONGEST_ASKED: Duration = Duration::from_secs(600);
 /// The longest.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -259,8 +261,10 @@ impl Worker {
             if let Some(snapshot) = work.metrics
                 && let Some(exporter) = &mut self.exporter
             {
-                let sent = exporter.metrics(&snapshot);
-                self.note(sent.err());
+                // Success tells nothing: they may just not have been due.
+                if let Err(failure) = exporter.metrics(&snapshot) {
+                    self.note(Some(failure));
+                }
             }
             if let Some(deadline) = work.stop
                 && (self.is_done() || Instant::now() >= deadline)
@@ -382,9 +386,11 @@ impl Worker {
     /// Pauses: as long as the other side asks for, else twice as long each time, and never in step with others. An end
     /// interrupts it.
     fn rest(&mut self, after: Option<Duration>) {
-        let pause = after.unwrap_or(self.pause).min(LONGEST_PAUSE);
+        // Never before it asks for, and never so late that a server that asks for a day is forgotten.
+        let asked = after.map(|after| after.min(LONGEST_ASKED).mul_f64(2.0 - jitter(&self.name)));
+        let pause = asked.unwrap_or_else(|| self.pause.mul_f64(jitter(&self.name)));
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-        let until = Instant::now() + pause.mul_f64(jitter(&self.name));
+        let until = Instant::now() + pause;
         let mut orders = self.shared.lock();
         loop {
             let end = orders.stop.map_or(until, |deadline| until.min(deadline));

@@ -251,6 +251,7 @@ impl Agent<'_> {
                 batch = self.live.next() => match batch? {
                     Some(batch) => {
                         self.engine.batch(&batch)?;
+                        self.live.recycle(batch);
                         self.live.look_at(self.engine.take_wanted());
                     }
                     None => return Ok(()),

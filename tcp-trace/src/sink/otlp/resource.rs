@@ -71,10 +71,10 @@ impl Resources {
         }
         let (image, tag) = image.as_deref().map_or((None, None), |image| {
             let (image, tag) = split_image(image);
-            (Some(image.to_owned()), tag.map(str::to_owned))
+            (Some(image.to_owned()), tag)
         });
         set(names::IMAGE_NAME, &image);
-        resource(&attributes, tag.as_deref())
+        resource(&attributes, tag)
     }
 
     /// Where it is: the same for all that one agent sends.
@@ -96,8 +96,8 @@ fn resource(attributes: &BTreeMap<&str, String>, tag: Option<&str>) -> Resource 
     let mut all = Attributes::default();
     for (key, value) in attributes {
         all.text(*key, value);
-        if *key == names::IMAGE_NAME {
-            all.list(names::IMAGE_TAGS, tag.map(str::to_owned));
+        if let Some(tag) = tag.filter(|_| *key == names::IMAGE_NAME) {
+            all.list(names::IMAGE_TAGS, [tag.to_owned()]);
         }
     }
     Resource { attributes: all.into_vec(), ..Resource::default() }
