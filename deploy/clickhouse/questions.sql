@@ -1,4 +1,6 @@
 -- The questions of a fleet, for the time from {from:DateTime} to {to:DateTime} (UTC). Each begins with its name.
+-- A request that was taken, but whose answer was lost, is sent again: rows may be there twice then. Maxima and numbers of
+-- hosts do not mind; sums may be too large by that.
 
 -- name: leaking_services
 -- Which service leaks CLOSE_WAIT, on how many hosts, how many sockets, since when, since which deploy?
@@ -9,8 +11,8 @@ SELECT
     sum(most) AS sockets,
     max(oldest) AS oldest_s,
     min(first) AS since,
-    argMin(version, first) AS since_version,
-    argMin(deploy, first) AS since_deploy
+    argMin(version, (first, version)) AS since_version,
+    argMin(deploy, (first, deploy)) AS since_deploy
 FROM (
     SELECT service, namespace, host, version, deploy,
         max(lingering) AS most, max(oldest_s) AS oldest, min(minute) AS first
@@ -32,7 +34,7 @@ ORDER BY service, since, version, deploy;
 
 -- name: leaking_processes
 -- Which processes, now? (The last report of each host.)
-SELECT service, host, pod, pid, lingering, oldest_s
+SELECT DISTINCT service, host, pod, pid, lingering, oldest_s
 FROM tcp_close_wait
 WHERE (host, time) IN (
     SELECT host, max(time) FROM tcp_reports
@@ -57,12 +59,14 @@ ORDER BY indexOf(['critical', 'warning', 'info'], severity), subjects DESC, find
 
 -- name: transitions
 -- 1. What is TCP doing? The transition matrix of the fleet: exact, because each report counts its own window.
-SELECT tupleElement(transition, 1) AS kind, sum(tupleElement(transition, 2)) AS transitions
-FROM tcp_reports
-ARRAY JOIN CAST(transitions, 'Array(Tuple(String, UInt64))') AS transition
-WHERE time BETWEEN {from:DateTime} AND {to:DateTime}
+SELECT cell.1 AS kind, sum(cell.2) AS count
+FROM (
+    SELECT arrayJoin(CAST(transitions, 'Array(Tuple(String, UInt64))')) AS cell
+    FROM tcp_reports
+    WHERE time BETWEEN {from:DateTime} AND {to:DateTime}
+)
 GROUP BY kind
-ORDER BY transitions DESC, kind;
+ORDER BY count DESC, kind;
 
 -- name: busiest_services
 -- 1. And who does it? (The ten busiest processes of each report.)

@@ -135,18 +135,24 @@ SELECT
     max(sockets) AS lingering,
     max(oldest) AS oldest_s
 FROM (
-    SELECT
-        Timestamp,
-        ResourceAttributes['k8s.cluster.name'] AS cluster,
-        ResourceAttributes['host.name'] AS host,
-        ResourceAttributes['deploy'] AS deploy,
-        tcpService(JSONExtractRaw(row, 'process')) AS service,
-        JSONExtractString(row, 'process', 'container', 'namespace') AS namespace,
-        tcpVersion(JSONExtractRaw(row, 'process')) AS version,
-        sum(JSONExtractUInt(row, 'count')) AS sockets,
-        max(JSONExtractUInt(row, 'oldest_ns') / 1e9) AS oldest
-    FROM otel_logs
-    ARRAY JOIN JSONExtractArrayRaw(LogAttributes['tcp_trace.report.close_wait']) AS row
-    GROUP BY Timestamp, cluster, host, deploy, service, namespace, version
+    SELECT Timestamp, cluster, namespace, service, host, version, deploy, sum(count) AS sockets, max(age) AS oldest
+    FROM (
+        -- A report that was sent twice counts once: first by process, and only then by service.
+        SELECT
+            Timestamp,
+            ResourceAttributes['k8s.cluster.name'] AS cluster,
+            ResourceAttributes['host.name'] AS host,
+            ResourceAttributes['deploy'] AS deploy,
+            tcpService(JSONExtractRaw(row, 'process')) AS service,
+            JSONExtractString(row, 'process', 'container', 'namespace') AS namespace,
+            tcpVersion(JSONExtractRaw(row, 'process')) AS version,
+            JSONExtractUInt(row, 'process', 'pid') AS pid,
+            max(JSONExtractUInt(row, 'count')) AS count,
+            max(JSONExtractUInt(row, 'oldest_ns') / 1e9) AS age
+        FROM otel_logs
+        ARRAY JOIN JSONExtractArrayRaw(LogAttributes['tcp_trace.report.close_wait']) AS row
+        GROUP BY Timestamp, cluster, host, deploy, service, namespace, version, pid
+    )
+    GROUP BY Timestamp, cluster, namespace, service, host, version, deploy
 )
 GROUP BY minute, cluster, namespace, service, host, version, deploy;

@@ -92,6 +92,8 @@ pub struct Offsets {
     pub bytes_acked: u32,
     /// `net.ns.inum`
     pub net_inum: u32,
+    /// `net.net_cookie`, or [`MISSING`] before 5.7; 0 before 5.12 until somebody has asked for it.
+    pub net_cookie: u32,
     /// `cgroup.kn`
     pub cgroup_kn: u32,
     /// `kernfs_node.id`
@@ -170,6 +172,7 @@ impl Offsets {
         bytes_received: MISSING,
         bytes_acked: MISSING,
         net_inum: MISSING,
+        net_cookie: MISSING,
         cgroup_kn: MISSING,
         kn_id: MISSING,
         task_flags: MISSING,

@@ -27,7 +27,7 @@ const _: () = {
     assert!(size_of::<Counters>() == 4 * 256 * 8 + 24);
     assert!(size_of::<Taken>() == 9 * 8);
     assert!(size_of::<PerCpu>() <= 32 * 1024, "a per-CPU map value is at most 32 KiB");
-    assert!(size_of::<Offsets>() == 50 * 4);
+    assert!(size_of::<Offsets>() == 51 * 4);
     assert!(size_of::<Settings>() == 32);
     assert!(size_of::<Filter>() == 208);
     assert!(size_of::<StackDump>() == 64 + 64 * 8 + 4096);

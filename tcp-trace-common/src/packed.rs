@@ -178,21 +178,35 @@ impl PackedChange {
     /// # Errors
     ///
     /// The length that the record should have.
-    #[inline]
+    #[inline(always)]
     pub fn read(bytes: &[u8]) -> Result<Self, usize> {
         let least = Parts::Head.length();
-        let (head, _) = Head::read_from_prefix(bytes).map_err(|_short| least)?;
-        let length = Parts::of(head.flags).length();
-        let mut packed = Self::default();
-        match packed.as_mut_bytes().get_mut(..length) {
-            Some(place) if place.len() == bytes.len() => place.copy_from_slice(bytes),
-            _ => return Err(length),
+        let (head, tail) = Head::read_from_prefix(bytes).map_err(|_short| least)?;
+        let parts = Parts::of(head.flags);
+        let wrong = parts.length();
+        if bytes.len() != wrong {
+            return Err(wrong);
+        }
+        // Part by part, each of a length that the compiler knows: the whole need never be in memory.
+        let mut packed = Self { head, ..Self::default() };
+        if parts == Parts::Head {
+            return Ok(packed);
+        }
+        let (user, tail) = User::read_from_prefix(tail).map_err(|_short| wrong)?;
+        packed.user = user;
+        if parts == Parts::User {
+            return Ok(packed);
+        }
+        let (rest, tail) = Rest::read_from_prefix(tail).map_err(|_short| wrong)?;
+        packed.rest = rest;
+        if parts == Parts::All {
+            packed.addresses = Addresses::read_from_bytes(tail).map_err(|_short| wrong)?;
         }
         Ok(packed)
     }
 
     /// As it would have been written at full length.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn unpack(&self) -> StateChange {
         let Self { head, user, rest, addresses } = self;

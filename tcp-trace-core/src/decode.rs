@@ -182,7 +182,7 @@ fn task(tgid: u32, tid: u32, start_ns: u64, comm: [u8; 16], bits: u32) -> Task {
 }
 
 /// A kernel event with its sentinels turned into `None`.
-#[inline]
+#[inline(always)]
 fn state_change(wire: &StateChange) -> Event {
     let has = |bit: u32| wire.flags & bit != 0;
     Event {

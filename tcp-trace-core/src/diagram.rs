@@ -195,6 +195,6 @@ mod tests {
         assert_eq!(classify(LastAck, Close), Kind::Normal);
         assert_eq!(classify(FinWait1, Closing), Kind::Rare);
         assert_eq!(classify(Close, Close), Kind::Normal);
-        assert_eq!(classify(TcpState::Unknown(14), Established), Kind::Anomalous);
+        assert_eq!(classify(Unknown(14), Established), Kind::Anomalous);
     }
 }

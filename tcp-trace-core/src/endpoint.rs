@@ -29,7 +29,7 @@ pub enum Family {
 
 impl Endpoint {
     /// From the sixteen bytes that cross the kernel border (`tcp_trace_common::address`).
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn from_wire(address: [u8; 16], port: u16) -> Self {
         let bits = u128::from_be_bytes(address);

@@ -1,9 +1,9 @@
 //! Processes: what identifies one, what it is called, and how sure we are that a socket is its.
 
-use std::{borrow::Cow, fmt, num::NonZeroU8};
+use std::{borrow::Cow, cmp::Ordering, fmt, num::NonZeroU64};
 
 use serde::{Deserialize, Serialize, Serializer};
-use zerocopy::{Immutable, IntoBytes};
+use zerocopy::{Immutable, IntoBytes, transmute};
 
 /// Identifies a process for good: the kernel reuses pids, but not together with a start time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -30,21 +30,22 @@ impl ProcessId {
 /// A process's name as the kernel keeps it: up to fifteen bytes, set by the process itself to whatever it
 /// likes. Data from an adversary: [`fmt::Display`] escapes everything that could disturb a terminal.
 ///
-/// No name begins with a NUL, so that an `Option` of one takes no more than the sixteen bytes, and they are aligned:
-/// every event carries one.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, IntoBytes, Immutable)]
-#[repr(C, align(8))]
+/// No name begins with a NUL, so that an `Option` of one takes no more than the sixteen bytes. In two words, as they are
+/// in memory: every event carries a name from one place to the next, and what was written as a byte and fifteen more
+/// makes a processor wait that reads it as sixteen.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, IntoBytes, Immutable)]
+#[repr(C)]
 pub struct Comm {
-    first: NonZeroU8,
-    rest: [u8; 15],
+    first: NonZeroU64,
+    rest: u64,
 }
 
 impl Comm {
     /// From the kernel's NUL-padded field; `None` when it is empty.
     #[must_use]
     pub fn new(bytes: [u8; 16]) -> Option<Self> {
-        let [first, rest @ ..] = bytes;
-        Some(Self { first: NonZeroU8::new(first)?, rest })
+        let [first, rest]: [u64; 2] = transmute!(bytes);
+        (bytes[0] != 0).then_some(Self { first: NonZeroU64::new(first)?, rest })
     }
 
     /// From a text such as `/proc/PID/comm`; `None` when it is empty. Longer names are cut as the kernel cuts them.
@@ -61,6 +62,20 @@ impl Comm {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         IntoBytes::as_bytes(self).split(|byte| *byte == 0).next().unwrap_or_default()
+    }
+}
+
+/// As the bytes are.
+impl Ord for Comm {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let words = |comm: &Self| [comm.first.get().to_be(), comm.rest.to_be()];
+        words(self).cmp(&words(other))
+    }
+}
+
+impl PartialOrd for Comm {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -151,6 +166,19 @@ mod tests {
         let mut bytes = [0; 16];
         bytes[..text.len()].copy_from_slice(text);
         Comm::new(bytes).unwrap()
+    }
+
+    #[test]
+    fn names_are_in_the_order_of_their_bytes() {
+        let names: [&[u8]; 6] = [b"a", b"a0", b"abcdefgh", b"abcdefghi", b"abcdefgz", b"b"];
+        assert!(names.map(comm).is_sorted());
+        assert_eq!(comm(b"b").max(comm(b"abcdefghijklmno")), comm(b"b"));
+    }
+
+    #[test]
+    fn no_name_begins_with_a_nul() {
+        assert_eq!(Comm::new(*b"\0bcdefghijklmno\0"), None);
+        assert_eq!(size_of::<Option<Comm>>(), 16);
     }
 
     #[test]

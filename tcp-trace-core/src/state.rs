@@ -7,38 +7,40 @@ use tcp_trace_common::state as number;
 
 /// A state of a TCP socket, as Linux knows it.
 ///
-/// The kernel adds states from time to time, hence [`TcpState::Unknown`]; nothing indexes by a state.
+/// The kernel adds states from time to time, hence [`TcpState::Unknown`]; nothing indexes by a state. In memory each is the
+/// kernel's number, so that neither way between the two is a jump that a processor has to guess.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
 pub enum TcpState {
     /// Data flows.
-    Established,
+    Established = number::ESTABLISHED,
     /// `connect()` sent its SYN.
-    SynSent,
+    SynSent = number::SYN_SENT,
     /// The peer's SYN is answered; waiting for the last ACK of the handshake.
-    SynReceived,
+    SynReceived = number::SYN_RECV,
     /// Closed first; the FIN is not acknowledged yet.
-    FinWait1,
+    FinWait1 = number::FIN_WAIT1,
     /// Closed first; waiting for the peer's FIN.
-    FinWait2,
+    FinWait2 = number::FIN_WAIT2,
     /// Closed first; waiting for stray segments to die. No event ever enters it: the kernel replaces the
     /// socket by a smaller one and the tracepoint shows `… → CLOSE`.
-    TimeWait,
+    TimeWait = number::TIME_WAIT,
     /// Not connected.
-    Close,
+    Close = number::CLOSE,
     /// The peer closed; the program has not.
-    CloseWait,
+    CloseWait = number::CLOSE_WAIT,
     /// The peer closed first, then the program; the last FIN is not acknowledged yet.
-    LastAck,
+    LastAck = number::LAST_ACK,
     /// Waiting for connections.
-    Listen,
+    Listen = number::LISTEN,
     /// Both closed at once.
-    Closing,
+    Closing = number::CLOSING,
     /// Linux only: a half-open request, which is not a full socket yet.
-    NewSynReceived,
+    NewSynReceived = number::NEW_SYN_RECV,
     /// Linux only (6.8): bound, neither listening nor connected.
-    BoundInactive,
+    BoundInactive = number::BOUND_INACTIVE,
     /// A number that no kernel used when this was written.
-    Unknown(u8),
+    Unknown(u8) = u8::MAX,
 }
 
 /// Kernel number, Linux name (what is shown), and the other spellings accepted on input: RFC 9293, `ss`,

@@ -8,7 +8,7 @@ use aya_ebpf::{
     maps::ring_buf::RingBufEntry,
 };
 use tcp_trace_common::{
-    counters::{self, PerCpu, TRANSITIONS},
+    counters::{self, NAMESPACES, PerCpu, TRANSITIONS},
     event::{RequestChange, SocketUse, kind},
     filter::{Subject, Verdict},
     nesting::Token,
@@ -18,7 +18,7 @@ use tcp_trace_common::{
 use crate::{
     aggregate,
     kernel::{Common, Task},
-    maps::{CPUS, FILTER, LIVE, Ring, global, requests, ring},
+    maps::{CPUS, FILTER, LIVE, Ring, global, ring, take_request},
 };
 
 /// [`counters::slot`] with bounds that every verifier sees. Those of 5.10 and 6.1 lose sight of what an OR of two
@@ -62,6 +62,28 @@ impl Cpu {
     pub(crate) fn is_missed(self, skaddr: u64, old: u8, new: u8) -> bool {
         // SAFETY: as above.
         unsafe { (*self.0).taken.is_missed(Token { skaddr, slot: slot(old, new) as u64 }) }
+    }
+
+    /// Inode number of a socket's network namespace.
+    #[inline(always)]
+    pub(crate) fn netns(self, sk: Common) -> u32 {
+        let cookie = sk.net_cookie();
+        if cookie == 0 {
+            return sk.netns();
+        }
+        // SAFETY: as above, and the index is below the array's length.
+        let place = unsafe { &raw mut (*self.0).namespaces[cookie as usize & (NAMESPACES - 1)] };
+        // SAFETY: as above. Volatile, so that number and cookie are read, and written, in one instruction: a softirq may
+        // come between any two.
+        if let Some(known) = counters::recall(unsafe { place.read_volatile() }, cookie) {
+            return known;
+        }
+        let netns = sk.netns();
+        if netns != 0 {
+            // SAFETY: as above.
+            unsafe { place.write_volatile(counters::remember(cookie, netns)) };
+        }
+        netns
     }
 
     /// Counts a transition that `set_state` was skipped at.
@@ -163,7 +185,7 @@ pub(crate) fn request_change(change: &RequestChange, is_over: bool) {
     entry.submit(BPF_RB_NO_WAKEUP.into());
     if is_over && change.cookie != 0 {
         // It is not in if sock_ops was not attached yet when it began.
-        let _ = requests(change.cookie).and_then(|bucket| bucket.take(change.cookie));
+        let _ = take_request(change.cookie);
     }
 }
 

@@ -14,7 +14,7 @@ use tcp_trace_common::{
     counters::{PerCpu, TRANSITIONS},
     event::RequestChange,
     filter::Filter,
-    request,
+    request::{self, Request},
     stack::StackSettings,
 };
 
@@ -69,10 +69,22 @@ pub(crate) fn sockets(set: &'static Array<cookies::Bucket>, cookie: u64) -> Opti
     set.get(cookies::bucket(cookie))
 }
 
-/// Where the requests with this cookie are; `None` in an object that needs none.
+/// Remembers a request; does nothing in an object that needs none.
 #[inline(always)]
-pub(crate) fn requests(cookie: u64) -> Option<&'static request::Bucket> {
-    REQUESTS.get(request::bucket(cookie))
+pub(crate) fn put_request(request: &Request) {
+    if REQUESTS.get(request::near(request.cookie)).is_some_and(|near| near.put_where_free(request)) {
+        return;
+    }
+    if let Some(bucket) = REQUESTS.get(request::bucket(request.cookie)) {
+        bucket.put(request);
+    }
+}
+
+/// Takes out the request with that cookie.
+#[inline(always)]
+pub(crate) fn take_request(cookie: u64) -> Option<Request> {
+    let near = REQUESTS.get(request::near(cookie)).and_then(|near| near.take(cookie));
+    near.or_else(|| REQUESTS.get(request::bucket(cookie)).and_then(|bucket| bucket.take(cookie)))
 }
 
 /// What became of a socket's time-wait socket, from its making to the socket's own end, which comes next.

@@ -211,6 +211,7 @@ async fn drive<O: Outlet>(
             batch = live.next() => match batch? {
                 Some(batch) => {
                     engine.batch(&batch)?;
+                    live.recycle(batch);
                     live.look_at(engine.take_wanted());
                 }
                 None => return Ok(()),

@@ -11,6 +11,7 @@ mod ebpf;
 mod object;
 mod privilege;
 mod process;
+mod progress;
 mod run;
 mod setup;
 mod strip;

@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: install what compiling the eBPF object, running guests and testing containers take, and nothing
+//! `cargo xtask setup`: install what compiling the eBPF object, running guests and testing containers and logs take, and nothing
 //! that is there already.
 
 mod apt;
@@ -6,6 +6,7 @@ mod compiler;
 mod containers;
 mod emulator;
 mod linker;
+mod logs;
 
 use std::{process::ExitCode, time::Instant};
 
@@ -22,6 +23,9 @@ pub(crate) fn run() -> Result<ExitCode> {
     ensure_emulator()?;
     if let Err(error) = containers::ensure() {
         eprintln!("podman: {error:#}");
+    }
+    if let Err(error) = logs::ensure() {
+        eprintln!("logs: {error:#}");
     }
     eprintln!("ready: {}", Toolchain::find()?);
     Ok(ExitCode::SUCCESS)

@@ -23,7 +23,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
-use crate::{setup, test, workspace};
+use crate::{progress::Board, setup, test, workspace};
 use guest::{Guest, Programs};
 use kernel::{Kernel, Series};
 use matrix::{HOST, Matrix};
@@ -177,6 +177,7 @@ fn run_guests(
     programs: &Programs,
     arguments: &[String],
 ) -> Result<Vec<(&'static str, Column)>> {
+    let board = &Board::new();
     let waiting = &Mutex::new(kernels.iter().enumerate());
     let mut columns = thread::scope(|scope| {
         let workers: Vec<_> = (0..AT_ONCE)
@@ -184,7 +185,9 @@ fn run_guests(
                 scope.spawn(move || {
                     let next = || waiting.lock().ok()?.next();
                     std::iter::from_fn(next)
-                        .map(|(number, ready)| Ok((number, ready.name, column(ready, programs, arguments)?)))
+                        .map(|(number, ready)| {
+                            Ok((number, ready.name, column(ready, programs, arguments, board)?))
+                        })
                         .collect::<Result<Vec<_>>>()
                 })
             })
@@ -203,11 +206,13 @@ fn column(
     Ready { name, kernel, folder }: &Ready,
     programs: &Programs,
     arguments: &[String],
+    board: &Board,
 ) -> Result<Column> {
-    let remains =
-        Guest { name, kernel, folder }.run(programs, arguments).with_context(|| format!("running {name}"))?;
+    let tests = &board.tests(name);
+    let guest = Guest { name, kernel, folder, board, tests };
+    let remains = guest.run(programs, arguments).with_context(|| format!("running {name}"))?;
     let mut column = Column::of_guest(&remains.results);
     column.troubles.extend(remains.trouble);
-    eprintln!("{name}: done in {:.0} s", remains.took.as_secs_f64());
+    tests.done(&format!("done in {:.0} s", remains.took.as_secs_f64()));
     Ok(column)
 }

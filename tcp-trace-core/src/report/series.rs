@@ -14,8 +14,8 @@ pub struct Series {
     pub processes: Vec<ProcessSeries>,
 }
 
-/// A stretch of time up to the moment when the counters were read last in it. Populations are the highest of those at the
-/// readings in it.
+/// A stretch of time up to the moment when the counters were read last in it. Of the readings in it, each population is that of
+/// the one at which there were most, and so are the parts that processes have in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SeriesPoint {
     /// Its end.

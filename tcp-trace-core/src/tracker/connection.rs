@@ -400,12 +400,13 @@ impl Connection {
         }
     }
 
-    /// Keeps what an event knows of the tuple; late events know less again.
+    /// Keeps what an event knows of the tuple; late events know less again. What is known already is not written again:
+    /// it will be read in a moment, in larger pieces than the event's, and would have to be waited for.
     fn learn_tuple(&mut self, event: &Event) {
-        if event.local.is_known() {
+        if event.local.is_known() && self.local != event.local {
             self.local = event.local;
         }
-        if event.peer.is_known() {
+        if event.peer.is_known() && self.peer != event.peer {
             self.peer = event.peer;
         }
         self.cookie = if event.old == TcpState::Listen && !event.peer.is_known() && self.is_passive() {

@@ -353,11 +353,13 @@ impl Tracker {
         match judge(&self.filters, connection, (event.old, event.new)).and(naming::ripeness(event)) {
             Verdict::Accept => {
                 connection.accepted = true;
-                let changes = self.settings.changes.then_some(&mut output.changes);
                 let (tally, balance) = (&mut self.tally, &mut self.balance);
-                accept_held(self.held.take(key), connection, tally, balance, changes);
+                if self.held.len() > 0 {
+                    let changes = self.settings.changes.then_some(&mut output.changes);
+                    accept_held(self.held.take(key), connection, tally, balance, changes);
+                }
                 step.complete(connection);
-                accept(&mut self.tally, &mut self.balance, connection, &step);
+                accept(tally, balance, connection, &step);
                 if self.settings.changes {
                     output.changes.push(step.change.clone());
                 }

@@ -29,6 +29,8 @@ pub(super) struct People {
     old: FxHashMap<ProcessId, Person>,
     places: FxHashMap<u64, Place>,
     wanted: Vec<ProcessId>,
+    /// Who was met last, and is among the young: mostly the next one, too.
+    met: Option<ProcessId>,
     max: usize,
     pub(super) gauge: Gauge,
 }
@@ -41,6 +43,7 @@ impl People {
             old: FxHashMap::default(),
             places: FxHashMap::default(),
             wanted: Vec::new(),
+            met: None,
             max: max.max(1),
             gauge: Gauge::default(),
         }
@@ -59,7 +62,11 @@ impl People {
     /// A process was seen: somebody should look at it, unless somebody has.
     pub(super) fn meet(&mut self, id: ProcessId) {
         // Without its start it could be another process by the time of the look.
-        if id.start_ns.is_none() || self.young.contains_key(&id) {
+        if id.start_ns.is_none() || self.met == Some(id) {
+            return;
+        }
+        if self.young.contains_key(&id) {
+            self.met = Some(id);
             return;
         }
         let person = self.old.remove(&id).unwrap_or_else(|| {
@@ -120,6 +127,7 @@ impl People {
     fn insert(&mut self, id: ProcessId, person: Person) {
         if self.young.len() >= self.max && !self.young.contains_key(&id) {
             let forgotten = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
+            self.met = None;
             self.gauge.drops(forgotten.len());
         }
         self.young.insert(id, person);

@@ -93,66 +93,70 @@ impl Recorder {
     }
 
     /// Adds a sample.
-    fn add(&mut self, point: Point, owners: FxHashMap<Option<ProcessId>, Now>) {
+    fn add(&mut self, point: Point, owners: &FxHashMap<Option<ProcessId>, Now>) {
         // The end comes right behind a reading, as a rule, and is no point of its own then.
         let joins = self.filled < self.fold || point.span_ns < SHORTEST_NS;
         if !joins && self.points.len() >= POINTS {
             self.halve();
         }
-        match self.points.last_mut() {
+        let wins = match self.points.last_mut() {
             Some(last) if joins => last.take_in(&point),
             _ => {
                 self.points.push(point);
                 self.filled = 0;
+                Wins { close_wait: true, time_wait: true }
             }
-        }
+        };
         self.filled = self.filled.saturating_add(1);
         let at = u32::try_from(self.points.len().saturating_sub(1)).unwrap_or(u32::MAX);
         // In an order that does not depend on a hash, as there may not be room for all.
-        let mut owners: Vec<_> = owners.into_iter().collect();
-        owners.sort_by_key(|(owner, now)| (Reverse(now.sum()), *owner));
-        self.gauge.holds(owners.len().min(PROCESSES));
-        for (owner, now) in owners {
-            if let Some(row) = self.row(owner, &now, at) {
-                row.add(now, at);
-            }
+        let mut sorted: Vec<_> = owners.iter().collect();
+        sorted.sort_by_key(|(owner, now)| (Reverse(now.sum()), **owner));
+        self.gauge.holds(sorted.len().min(PROCESSES));
+        for (owner, now) in sorted {
+            self.make_room(*owner, now, at);
+        }
+        for (owner, row) in &mut self.rows {
+            row.add(owners.get(owner).copied().unwrap_or_default(), at, wins);
         }
     }
 
-    /// The row of a process; `None` if there is no room for it.
-    fn row(&mut self, owner: Option<ProcessId>, now: &Now, at: u32) -> Option<&mut Row> {
+    /// Begins to follow a process, unless others have had more and there is no room.
+    fn make_room(&mut self, owner: Option<ProcessId>, now: &Now, at: u32) {
         if !self.rows.contains_key(&owner) && self.rows.len() >= PROCESSES {
             self.gauge.drops(1);
             let least = self.rows.iter().min_by_key(|(owner, row)| (row.peak, Reverse(**owner)));
-            let (least, _) = least.filter(|(_, row)| row.peak < now.sum())?;
+            let Some((least, _)) = least.filter(|(_, row)| row.peak < now.sum()) else { return };
             let least = *least;
             self.rows.remove(&least);
         }
-        Some(self.rows.entry(owner).or_insert(Row { comm: None, since: at, peak: 0, samples: Vec::new() }))
+        self.rows.entry(owner).or_insert(Row { comm: None, since: at, peak: now.sum(), samples: Vec::new() });
     }
 
     /// Makes one point of each two.
     fn halve(&mut self) {
         let mut halved = Vec::with_capacity(POINTS);
+        let mut wins = Vec::with_capacity(POINTS);
         for pair in self.points.chunks(2) {
             let mut pair = pair.iter();
             let Some(mut point) = pair.next().copied() else { continue };
-            pair.for_each(|later| point.take_in(later));
+            wins.push(pair.next().map(|later| point.take_in(later)).unwrap_or_default());
             halved.push(point);
         }
         self.points = halved;
         self.fold = self.fold.saturating_mul(2);
         self.filled = self.fold;
         for row in self.rows.values_mut() {
-            row.halve();
+            row.halve(&wins);
         }
     }
 }
 
 impl Point {
-    /// Becomes longer by what follows it.
-    fn take_in(&mut self, later: &Self) {
+    /// Becomes longer by what follows it. Returns of which populations the later moment has more.
+    fn take_in(&mut self, later: &Self) -> Wins {
         let Self { end, span_ns, seen, lost, established, close_wait, time_wait, half_open } = *later;
+        let wins = Wins { close_wait: close_wait > self.close_wait, time_wait: time_wait > self.time_wait };
         self.end = end;
         self.span_ns = self.span_ns.saturating_add(span_ns);
         self.seen = self.seen.saturating_add(seen);
@@ -161,37 +165,59 @@ impl Point {
         self.close_wait = self.close_wait.max(close_wait);
         self.time_wait = self.time_wait.max(time_wait);
         self.half_open = self.half_open.max(half_open);
+        wins
     }
 }
 
 impl Row {
-    fn add(&mut self, now: Now, at: u32) {
+    fn add(&mut self, now: Now, at: u32, wins: Wins) {
         let Now { comm, close_wait, time_wait } = now;
         self.comm = comm.or(self.comm);
         self.peak = self.peak.max(now.sum());
+        let new =
+            wins.choose(ProcessSample { point: at, close_wait: 0, time_wait: 0 }, close_wait, time_wait);
         match self.samples.last_mut() {
-            Some(last) if last.point == at => last.take_in(close_wait, time_wait),
-            _ => self.samples.push(ProcessSample { point: at, close_wait, time_wait }),
+            Some(last) if last.point == at => *last = wins.choose(*last, close_wait, time_wait),
+            _ if new.close_wait > 0 || new.time_wait > 0 => self.samples.push(new),
+            _ => {}
         }
     }
 
-    fn halve(&mut self) {
+    /// Of each two points one remains, for each population the one at which there were most all in all.
+    fn halve(&mut self, wins: &[Wins]) {
         self.since /= 2;
         let mut halved: Vec<ProcessSample> = Vec::with_capacity(self.samples.len() / 2 + 1);
-        for ProcessSample { point, close_wait, time_wait } in self.samples.drain(..) {
+        for ProcessSample { point: from, close_wait, time_wait } in self.samples.drain(..) {
+            let point = from / 2;
+            let Wins { close_wait: c, time_wait: t } = wins.get(point as usize).copied().unwrap_or_default();
+            let is_later = from % 2 == 1;
+            let wins = Wins { close_wait: c == is_later, time_wait: t == is_later };
+            let blank = ProcessSample { point, close_wait: 0, time_wait: 0 };
             match halved.last_mut() {
-                Some(last) if last.point == point / 2 => last.take_in(close_wait, time_wait),
-                _ => halved.push(ProcessSample { point: point / 2, close_wait, time_wait }),
+                Some(last) if last.point == point => *last = wins.choose(*last, close_wait, time_wait),
+                _ => halved.push(wins.choose(blank, close_wait, time_wait)),
             }
         }
+        halved.retain(|sample| sample.close_wait > 0 || sample.time_wait > 0);
         self.samples = halved;
     }
 }
 
-impl ProcessSample {
-    fn take_in(&mut self, close_wait: u32, time_wait: u32) {
-        self.close_wait = self.close_wait.max(close_wait);
-        self.time_wait = self.time_wait.max(time_wait);
+/// Of which populations a moment has more than the others of its point. All processes are shown as of that moment, so that
+/// what they add up to is what there was.
+#[derive(Clone, Copy, Debug, Default)]
+struct Wins {
+    close_wait: bool,
+    time_wait: bool,
+}
+
+impl Wins {
+    fn choose(self, sample: ProcessSample, close_wait: u32, time_wait: u32) -> ProcessSample {
+        ProcessSample {
+            point: sample.point,
+            close_wait: if self.close_wait { close_wait } else { sample.close_wait },
+            time_wait: if self.time_wait { time_wait } else { sample.time_wait },
+        }
     }
 }
 
@@ -210,7 +236,7 @@ impl Tracker {
         let early = self.survey.is_some() && recorder.points.is_empty();
         if last || (!early && self.now.since(recorder.last.at) >= room) {
             let (point, owners) = self.populations(&mut recorder.last);
-            recorder.add(point, owners);
+            recorder.add(point, &owners);
         }
         self.series = Some(recorder);
     }
@@ -313,7 +339,7 @@ mod tests {
         let mut recorder = Recorder::new(Timestamp(0));
         for second in 1..=10_000 {
             let leak = if second == 7_777 { 99 } else { 1 };
-            recorder.add(point(second, u64::from(leak)), [(owner(7), now(leak))].into_iter().collect());
+            recorder.add(point(second, u64::from(leak)), &[(owner(7), now(leak))].into_iter().collect());
         }
         assert!(recorder.points.len() <= POINTS, "{}", recorder.points.len());
         assert!(recorder.points.len() > POINTS / 2, "{}", recorder.points.len());
@@ -328,13 +354,29 @@ mod tests {
     }
 
     #[test]
+    fn processes_add_up_to_what_there_was() {
+        let mut recorder = Recorder::new(Timestamp(0));
+        for second in 1..=5_000_u32 {
+            let (first, other) = (second % 7, second % 3);
+            let owners = [(owner(1), now(first)), (owner(2), now(other))];
+            recorder.add(point(u64::from(second), u64::from(first + other)), &owners.into_iter().collect());
+        }
+        for (at, point) in (0..).zip(&recorder.points) {
+            let samples = recorder.rows.values().flat_map(|row| &row.samples);
+            let sum: u32 = samples.filter(|sample| sample.point == at).map(|sample| sample.close_wait).sum();
+            assert_eq!(Some(u64::from(sum)), point.close_wait, "at {at}");
+        }
+        assert!(recorder.fold > 1);
+    }
+
+    #[test]
     fn who_has_most_is_followed_and_from_then_on() {
         let mut recorder = Recorder::new(Timestamp(0));
         let many = || (1..=PROCESSES as u32 + 9).map(|pid| (owner(pid), now(1)));
-        recorder.add(point(1, 73), many().collect());
+        recorder.add(point(1, 73), &many().collect());
         assert_eq!((recorder.rows.len(), recorder.gauge.dropped()), (PROCESSES, 9));
         assert!(recorder.rows.contains_key(&owner(1)) && !recorder.rows.contains_key(&owner(70)));
-        recorder.add(point(2, 82), many().chain([(owner(999), now(9))]).collect());
+        recorder.add(point(2, 82), &many().chain([(owner(999), now(9))]).collect());
         assert_eq!(recorder.rows.len(), PROCESSES);
         assert_eq!(recorder.rows[&owner(999)].since, 1);
     }

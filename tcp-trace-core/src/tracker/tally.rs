@@ -96,9 +96,12 @@ pub(super) struct ProcessTally {
     pub(super) inferred: u64,
 }
 
-/// Transitions by kind, of which a process has a dozen at most.
+/// Transitions by kind, of which a process has a dozen at most, in the order in which they came.
 #[derive(Debug, Default)]
-pub(super) struct Cells(Vec<(u8, u64)>);
+pub(super) struct Cells {
+    kinds: Vec<u8>,
+    counts: Vec<u64>,
+}
 
 /// States that kernels have, by number.
 const STATES: usize = 16;
@@ -160,10 +163,9 @@ impl Tally {
             self.count_source(*handshake, 1);
         }
         if let Some(attempt) = attempt {
-            let row = bounded(&mut self.connects, change.peer, self.max_rows);
+            let (row, has_room) = row(&mut self.connects, change.peer, self.max_rows);
             row.add(*attempt);
-            let known = self.connects.contains_key(&Some(change.peer));
-            let peer = known.then_some(change.peer);
+            let peer = has_room.then_some(change.peer);
             self.failing.add(change.owner, peer, *attempt, change.at, self.max_rows);
         }
         if change.new == TcpState::Listen {
@@ -280,24 +282,26 @@ impl Tally {
 
 impl Cells {
     fn add(&mut self, slot: u8, times: u64) {
-        match self.0.binary_search_by_key(&slot, |(slot, _)| *slot) {
-            Ok(at) => {
-                if let Some((_, count)) = self.0.get_mut(at) {
-                    *count += times;
-                }
-            }
-            Err(at) => self.0.insert(at, (slot, times)),
+        // All of them lie in one cache line, and a search that halves them guesses wrong at every step.
+        let known = self.kinds.iter().position(|kind| *kind == slot);
+        if let Some(count) = known.and_then(|at| self.counts.get_mut(at)) {
+            *count += times;
+        } else {
+            self.kinds.push(slot);
+            self.counts.push(times);
         }
     }
 
     /// Every kind with its count, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u8, u64)> {
-        self.0.iter().copied()
+        let mut all: Vec<_> = self.kinds.iter().copied().zip(self.counts.iter().copied()).collect();
+        all.sort_unstable();
+        all.into_iter()
     }
 
     /// Transitions of all kinds.
     pub(super) fn total(&self) -> u64 {
-        self.0.iter().map(|(_, count)| count).sum()
+        self.counts.iter().sum()
     }
 }
 
@@ -353,6 +357,15 @@ fn bounded<K: Eq + std::hash::Hash + Copy, V: Default>(
     key: K,
     max_rows: usize,
 ) -> &mut V {
+    row(table, key, max_rows).0
+}
+
+/// The same, and whether it is the row of `key` alone.
+fn row<K: Eq + std::hash::Hash + Copy, V: Default>(
+    table: &mut FxHashMap<Option<K>, V>,
+    key: K,
+    max_rows: usize,
+) -> (&mut V, bool) {
     let fits = table.len() < max_rows || table.contains_key(&Some(key));
-    table.entry(fits.then_some(key)).or_default()
+    (table.entry(fits.then_some(key)).or_default(), fits)
 }

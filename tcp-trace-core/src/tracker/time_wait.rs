@@ -1,8 +1,9 @@
 //! Time-wait sockets: how many there are, between which ends, and whose they were.
 
-use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU64};
+use std::{collections::BTreeMap, hash::Hasher as _, net::IpAddr, num::NonZeroU64};
 
-use rustc_hash::FxHashMap;
+use hashbrown::{HashTable, hash_table::Entry};
+use rustc_hash::{FxHashMap, FxHasher};
 
 use super::{
     connection::{Afterlife, PackedOwner},
@@ -57,9 +58,10 @@ const CLOSERS: usize = 64;
 /// The time-wait sockets of the last survey.
 #[derive(Debug, Default)]
 pub(super) struct TimeWaits {
-    /// Whose a socket was that went into TIME_WAIT, by cookie, which its time-wait socket inherits.
-    owners: FxHashMap<NonZeroU64, Entered>,
-    elders: FxHashMap<NonZeroU64, Entered>,
+    /// Whose a socket was that went into TIME_WAIT, in the order of their ends. Only a survey asks, and most connections
+    /// have their end between two of them: an index of all would cost each end more than all the rest of it.
+    owners: Vec<Entered>,
+    elders: Vec<Entered>,
     /// When the last of the elders entered.
     eldest: Timestamp,
     /// What the last survey found; `None` before the first one.
@@ -67,9 +69,10 @@ pub(super) struct TimeWaits {
     pub(super) gauge: Gauge,
 }
 
-/// Whose a socket was, and when it closed.
+/// Whose a socket was, and when it closed; by its cookie, which its time-wait socket inherits.
 #[derive(Clone, Copy, Debug)]
 struct Entered {
+    cookie: NonZeroU64,
     owner: PackedOwner,
     at: Timestamp,
     /// In FIN_WAIT2: it may enter TIME_WAIT later.
@@ -155,19 +158,18 @@ impl TimeWaits {
             if now.since(self.eldest) < LIFETIME_NS {
                 self.gauge.drops(self.elders.len());
             }
-            self.elders = std::mem::take(&mut self.owners);
+            std::mem::swap(&mut self.elders, &mut self.owners);
+            self.owners.clear();
             self.eldest = now;
         }
-        self.owners.insert(
-            cookie,
-            Entered { owner: PackedOwner::pack(owner), at: now, orphan: afterlife == Afterlife::Orphan },
-        );
+        let orphan = afterlife == Afterlife::Orphan;
+        self.owners.push(Entered { cookie, owner: PackedOwner::pack(owner), at: now, orphan });
         self.gauge.holds(self.len());
     }
 
     /// Whose they were that entered TIME_WAIT less than its length ago and that no survey has found gone.
     pub(super) fn within_lifetime(&self, now: Timestamp) -> impl Iterator<Item = Option<Owner>> {
-        let all = self.owners.values().chain(self.elders.values());
+        let all = self.owners.iter().chain(&self.elders);
         let waits = move |entered: &&Entered| !entered.orphan && now.since(entered.at) < LIFETIME_NS;
         all.filter(waits).map(|entered| entered.owner.unpack())
     }
@@ -180,13 +182,11 @@ impl TimeWaits {
     /// A survey that began at `begin` has listed all of them.
     pub(super) fn listed(&mut self, sockets: &[Waiting], begin: Timestamp) {
         let mut found = Found::default();
-        let (mut owners, mut elders) = (FxHashMap::default(), FxHashMap::default());
+        let mut known = Known::of(std::mem::take(&mut self.elders), &self.owners);
+        let mut kept = Vec::new();
         for row in sockets {
-            let owner = self.owners.remove(&row.cookie).or_else(|| self.elders.remove(&row.cookie));
-            if let Some(owner) = owner {
-                let generation = if owners.len() < OWNERS / 2 { &mut owners } else { &mut elders };
-                generation.insert(row.cookie, owner);
-            }
+            let owner = known.take(row.cookie);
+            kept.extend(owner);
             if row.phase == Phase::Orphan {
                 found.orphans += 1;
                 if found.orphan_rows.len() < ORPHANS {
@@ -206,14 +206,55 @@ impl TimeWaits {
             found.destinations.entry(destination).or_default().add(row.phase, owner);
         }
         // Those that are not listed any more are gone, unless they entered while the list was made.
-        let later = self.owners.drain().chain(self.elders.drain()).filter(|(_, entered)| entered.at >= begin);
-        for (cookie, entered) in later {
-            let generation = if owners.len() < OWNERS / 2 { &mut owners } else { &mut elders };
-            generation.insert(cookie, entered);
-        }
-        (self.owners, self.elders, self.eldest) = (owners, elders, Timestamp(u64::MAX));
+        kept.extend(known.rest().filter(|entered| entered.at >= begin));
+        self.elders = kept.split_off(kept.len().min(OWNERS / 2));
+        (self.owners, self.eldest) = (kept, Timestamp(u64::MAX));
         self.found = Some(found);
     }
+}
+
+/// All that have entered, to be looked up.
+struct Known {
+    all: Vec<Entered>,
+    /// Places of the last ones of each cookie: a socket may connect anew, and end again.
+    index: HashTable<u32>,
+}
+
+impl Known {
+    fn of(mut all: Vec<Entered>, younger: &[Entered]) -> Self {
+        all.extend_from_slice(younger);
+        let mut index: HashTable<u32> = HashTable::with_capacity(all.len());
+        for (place, entered) in (0_u32..).zip(&all) {
+            let same = |other: &u32| all.get(*other as usize).is_some_and(|one| one.cookie == entered.cookie);
+            let rehash = |other: &u32| all.get(*other as usize).map_or(0, |one| hash(one.cookie));
+            match index.entry(hash(entered.cookie), same, rehash) {
+                Entry::Occupied(mut entry) => *entry.get_mut() = place,
+                Entry::Vacant(entry) => drop(entry.insert(place)),
+            }
+        }
+        Self { all, index }
+    }
+
+    /// Takes one out.
+    fn take(&mut self, cookie: NonZeroU64) -> Option<Entered> {
+        let Self { all, index } = self;
+        let same = |place: &u32| all.get(*place as usize).is_some_and(|entered| entered.cookie == cookie);
+        let (place, _) = index.find_entry(hash(cookie), same).ok()?.remove();
+        all.get(place as usize).copied()
+    }
+
+    /// Those that were not taken out.
+    fn rest(&self) -> impl Iterator<Item = Entered> {
+        let mut places: Vec<u32> = self.index.iter().copied().collect();
+        places.sort_unstable();
+        places.into_iter().filter_map(|place| self.all.get(place as usize).copied())
+    }
+}
+
+fn hash(cookie: NonZeroU64) -> u64 {
+    let mut hasher = FxHasher::default();
+    hasher.write_u64(cookie.get());
+    hasher.finish()
 }
 
 impl Population {
@@ -260,6 +301,7 @@ pub(super) fn is_time_wait(row: &SocketRow) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::OwnerSource;
 
     #[test]
     fn those_that_entered_last_are_remembered() {
@@ -273,11 +315,37 @@ mod tests {
         let mut time_waits = TimeWaits::default();
         (1..=4).for_each(|round| enter(&mut time_waits, round * OWNERS as u64, 100 + round));
         assert_eq!(time_waits.len(), OWNERS);
-        assert!(time_waits.owners.contains_key(&NonZeroU64::new(4 * OWNERS as u64 + 1).unwrap()));
+        let last = NonZeroU64::new(4 * OWNERS as u64 + 1).unwrap();
+        assert!(time_waits.owners.iter().any(|entered| entered.cookie == last));
         assert_eq!(time_waits.gauge.dropped(), OWNERS as u64);
         // Those of the second minute before are no loss.
         enter(&mut time_waits, 5 * OWNERS as u64, 300);
         assert_eq!(time_waits.len(), OWNERS);
         assert_eq!(time_waits.gauge.dropped(), OWNERS as u64);
+    }
+
+    #[test]
+    fn a_survey_leaves_those_that_it_has_listed_and_those_that_came_meanwhile() {
+        let cookie = |number| NonZeroU64::new(number).unwrap();
+        let owner = |pid| {
+            Some(Owner { process: ProcessId { pid, start_ns: None }, comm: None, source: OwnerSource::Task })
+        };
+        let end = Endpoint { address: std::net::Ipv4Addr::LOCALHOST.into(), port: 1 };
+        let row =
+            |number| Waiting { cookie: cookie(number), netns: 1, local: end, peer: end, phase: Phase::Waits };
+        let mut time_waits = TimeWaits::default();
+        // The fourth socket connects anew, as another process's.
+        for (number, pid, at) in [(1, 10, 1), (4, 10, 2), (2, 10, 3), (4, 20, 4), (3, 10, 100)] {
+            time_waits.entered(Some(cookie(number)), owner(pid), Afterlife::TimeWait, Timestamp(at));
+        }
+        time_waits.listed(&[row(4), row(1), row(9)], Timestamp(50));
+        let found = time_waits.found.take().unwrap();
+        let count = |pid: Option<u32>| {
+            let id = pid.map(|pid| ProcessId { pid, start_ns: None });
+            found.by_owner.get(&id).map(|(count, _)| *count)
+        };
+        assert_eq!((count(Some(10)), count(Some(20)), count(None)), (Some(1), Some(1), Some(1)));
+        let left: Vec<_> = time_waits.owners.iter().map(|entered| entered.cookie.get()).collect();
+        assert_eq!(left, [4, 1, 3], "the second one is gone");
     }
 }

@@ -227,6 +227,7 @@ impl Run {
             close_wait_after_ns: 100,
             changes: true,
             closed: true,
+            series: true,
         };
         Tracker::new(session, &self.replay, settings).unwrap()
     }

@@ -1,7 +1,10 @@
 //! `struct sock_common`: what full sockets, half-open requests and time-wait sockets all begin with.
 
 use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
-use tcp_trace_common::address::{self, mapped};
+use tcp_trace_common::{
+    address::{self, mapped},
+    config::MISSING,
+};
 
 use super::{Loadable as _, member, placeholder};
 use crate::maps::global;
@@ -70,7 +73,17 @@ impl Common {
         u16::from_be(member!(self.0, skc_dport: u16))
     }
 
-    /// Inode number of the network namespace.
+    /// Cookie of the network namespace; 0 if it has none.
+    #[inline(always)]
+    pub(crate) fn net_cookie(self) -> u64 {
+        if global!(OFFSETS.net_cookie) == MISSING {
+            return 0;
+        }
+        let net = member!(self.0, skc_net: *const u8);
+        member!(net, net_cookie: u64)
+    }
+
+    /// Inode number of the network namespace. `Cpu::netns` is cheaper where there are many calls.
     #[inline(always)]
     pub(crate) fn netns(self) -> u32 {
         let net = member!(self.0, skc_net: *const u8);

@@ -32,7 +32,7 @@ fn record(cpu: Cpu, tcp: TcpSock, old: u8, new: u8) {
     // Once more: the generation of rows may have turned.
     let live = emit::live();
     let transition = cpu.see(old, new);
-    let shown = look(live, tcp, old, new);
+    let shown = look(cpu, live, tcp, old, new);
     let Shown { old, new, cookie, .. } = shown;
     let mut verdict = Verdict::Accept;
     if global!(SETTINGS.filtering) != 0 {

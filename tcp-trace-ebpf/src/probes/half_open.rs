@@ -20,7 +20,7 @@ use tcp_trace_common::{
     request::{Details, Request, source},
 };
 
-use crate::maps::{global, requests};
+use crate::maps::{global, put_request};
 
 /// `TCPHDR_SYN` and `TCPHDR_ACK` (`include/net/tcp.h`).
 const TCP_FLAG_SYN: u32 = 0x02;
@@ -81,10 +81,8 @@ fn remember_socket(ctx: &SockOpsContext, source: u16) {
 /// Notes that a request begins now.
 #[inline(always)]
 pub(super) fn remember(cookie: u64, details: Details) {
-    if let Some(bucket) = requests(cookie) {
-        // SAFETY: takes nothing.
-        bucket.put(&Request { cookie, queued_ns: unsafe { bpf_ktime_get_ns() }, details });
-    }
+    // SAFETY: takes nothing.
+    put_request(&Request { cookie, queued_ns: unsafe { bpf_ktime_get_ns() }, details });
 }
 
 /// An IPv6 address, loaded in words: the verifier allows no wider load from this context.

@@ -22,7 +22,7 @@ use tcp_trace_common::{
 use crate::{
     emit::{self, Cpu, Transition},
     kernel::{Task, TcpSock, bytes},
-    maps::{HELD, INSTEAD, TIME_WAITS, TimeWait, UNCLAIMED, global, requests, sockets},
+    maps::{self, HELD, INSTEAD, TIME_WAITS, TimeWait, UNCLAIMED, global, sockets},
 };
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -69,7 +69,7 @@ pub(super) fn record(ctx: &BtfTracePointContext, cpu: Cpu, live: u64, tcp: TcpSo
         unsafe { INSTEAD.tail_call(ctx, 0) };
     }
     let transition = cpu.see(old, new);
-    let shown = look(live, tcp, old, new);
+    let shown = look(cpu, live, tcp, old, new);
     let Shown { old, new, local_port, peer_port, cookie, .. } = shown;
     debug!(ctx, "set_state {} -> {} ports {} {}", old, new, local_port, peer_port);
     if global!(SETTINGS.filtering) != 0 && judge(transition, &shown) == Verdict::Reject {
@@ -86,12 +86,12 @@ pub(super) fn record(ctx: &BtfTracePointContext, cpu: Cpu, live: u64, tcp: TcpSo
 /// Looks at the socket, and takes out what other programs have noted of it: before the filter and the buffer can fail, so
 /// that no entry outlives what it is for.
 #[inline(always)]
-pub(super) fn look(live: u64, tcp: TcpSock, old: u8, new: u8) -> Shown {
+pub(super) fn look(cpu: Cpu, live: u64, tcp: TcpSock, old: u8, new: u8) -> Shown {
     let sk = tcp.common();
     let family = sk.family();
     let (local, peer) = sk.addresses(family);
     let (local_port, peer_port) = (tcp.local_port(old, new), sk.peer_port());
-    let (netns, cgroup_id) = (sk.netns(), tcp.cgroup_id());
+    let (netns, cgroup_id) = (cpu.netns(sk), tcp.cgroup_id());
     let cookie = sk.cookie();
     let nothing = emit::forget(0, cookie);
     let anew = |state: u8| emit::forget(state.into(), cookie) as u8;
@@ -282,7 +282,7 @@ fn take_request(nothing: u64, cookie: u64, old: u8, new: u8) -> (u64, u32) {
     if global!(SETTINGS.half_open) == 0 || old != state::SYN_RECV || new == state::SYN_RECV {
         return (nothing, 0);
     }
-    let Some(request) = requests(cookie).and_then(|bucket| bucket.take(cookie)) else { return (nothing, 0) };
+    let Some(request) = maps::take_request(cookie) else { return (nothing, 0) };
     let special = match request.details.source {
         source::FAST_OPEN => flags::FAST_OPEN,
         source::FENTRY => flags::REQUEST_BY_FENTRY,

@@ -16,12 +16,14 @@ use tcp_trace_core::{
 
 use super::{
     channel::{Channel, Totals},
-    config::{self, Config},
     http::Board,
     own,
     select::{Choice, Selector},
 };
-use crate::outlet::Outlet;
+use crate::{
+    cli::config::{self, Config},
+    outlet::Outlet,
+};
 
 /// A sink at work.
 #[derive(Debug)]

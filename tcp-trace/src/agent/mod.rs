@@ -5,7 +5,6 @@
 //! own documents, which are counted.
 
 pub mod channel;
-pub mod config;
 mod desk;
 pub mod export;
 pub mod exporter;
@@ -36,13 +35,16 @@ use tokio::{
 };
 
 use self::{
-    config::Config,
     desk::{Desk, Run},
     http::{Board, Server},
     notify::Manager,
 };
 use crate::{
-    cli::{agent::AgentArgs, settings},
+    cli::{
+        agent::AgentArgs,
+        config::{self, Config},
+        settings,
+    },
     engine::{Cadence, Engine},
     exit::{Exit, Usage},
     recording::RecordingError,

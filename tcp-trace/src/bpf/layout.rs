@@ -53,6 +53,7 @@ members! {
     bytes_received: "tcp_sock.bytes_received", Bytes(8), Always;
     bytes_acked: "tcp_sock.bytes_acked", Bytes(8), Always;
     net_inum: "net.ns.inum", Bytes(4), Always;
+    net_cookie: "net.net_cookie", Bytes(8), Optional;
     cgroup_kn: "cgroup.kn", Bytes(8), Always;
     kn_id: "kernfs_node.id", Bytes(8), Always;
     task_flags: "task_struct.flags", Bytes(4), Always;

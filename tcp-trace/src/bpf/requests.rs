@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use aya::maps::Map;
-use tcp_trace_common::request::{BUCKETS, Bucket, Details, Request, bucket, source};
+use tcp_trace_common::request::{BUCKETS, Bucket, Details, Request, bucket, near, source};
 use tcp_trace_core::{endpoint::Endpoint, survey::RequestRow, time::Timestamp};
 use zerocopy::transmute;
 
@@ -53,8 +53,8 @@ impl Requests {
     pub fn forget(&self, cookies: &[NonZeroU64]) {
         for cookie in cookies {
             // It is not in any more if newer ones took its place, or if it has completed after all.
-            let _ =
-                self.buckets().get(bucket(cookie.get()) as usize).and_then(|found| found.take(cookie.get()));
+            let take = |bucket: u32| self.buckets().get(bucket as usize)?.take(cookie.get());
+            let _ = take(near(cookie.get())).or_else(|| take(bucket(cookie.get())));
         }
     }
 }

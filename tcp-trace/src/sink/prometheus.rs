@@ -100,7 +100,7 @@ impl Writer {
             match value {
                 Sample::Count(count) => self.sample(name, suffix, labels, None, format_args!("{count}")),
                 Sample::Real(value) => {
-                    self.sample(name, suffix, labels, None, format_args!("{}", Real(*value)))
+                    self.sample(name, suffix, labels, None, format_args!("{}", Real(*value)));
                 }
                 Sample::Histogram(histogram) => self.histogram(name, labels, histogram),
             }

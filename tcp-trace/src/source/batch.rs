@@ -21,11 +21,18 @@ impl Batch {
     /// Adds a record. One that is longer than 4 GiB cannot be and is dropped.
     pub fn push(&mut self, kind: u16, payload: &[u8]) {
         let Ok(length) = u32::try_from(payload.len()) else { return };
-        self.bytes.extend_from_slice(&length.to_le_bytes());
-        self.bytes.extend_from_slice(&kind.to_le_bytes());
-        self.bytes.extend_from_slice(&[0; 2]);
+        let header = u64::from(length) | u64::from(kind) << 32;
+        self.bytes.reserve(FRAME_HEADER + payload.len());
+        self.bytes.extend_from_slice(&header.to_le_bytes());
         self.bytes.extend_from_slice(payload);
         self.records += 1;
+    }
+
+    /// An empty batch, in memory that another one has had.
+    #[must_use]
+    pub fn reusing(mut bytes: Vec<u8>) -> Self {
+        bytes.clear();
+        Self { bytes, records: 0 }
     }
 
     /// A batch from its bytes.

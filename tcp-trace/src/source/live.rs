@@ -4,7 +4,12 @@
 //! Batches go through a bounded queue: when the rest of the program cannot keep up the buffers fill, and the
 //! kernel programs count what does not fit.
 
-use std::{os::fd::AsFd as _, sync::Arc, thread, time::Duration};
+use std::{
+    os::fd::AsFd as _,
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context as _, anyhow};
 use tcp_trace_common::{aggregate::AggregateRow, counters::Counters};
@@ -37,8 +42,13 @@ const IDLE: Duration = Duration::from_millis(20);
 const SLACK: Duration = Duration::from_millis(1);
 /// A batch goes out when it is this long.
 const BATCH_BYTES: usize = 256 * 1024;
+/// By so much it may be longer: a record of the buffers.
+const LONGEST: usize = 4096;
 /// Batches that wait for the rest of the program: at most 16 MiB.
 const QUEUE: usize = 64;
+/// Of them, those whose memory is used again: as many as are filled at full churn before the rest of the program has
+/// its turn. Memory that is given back and taken anew is cleared by the kernel each time, and cold.
+const SPARE: usize = 8;
 /// Rows of a record.
 const ROWS: usize = 4096;
 /// Commands that wait for the drain thread.
@@ -54,8 +64,32 @@ pub struct Live {
     /// What this run is.
     pub session: Session,
     batches: mpsc::Receiver<Batch>,
+    spare: Spare,
     lookout: Lookout,
     thread: Option<thread::JoinHandle<anyhow::Result<()>>>,
+}
+
+/// Memory of batches that have been used.
+#[derive(Clone, Debug, Default)]
+struct Spare(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl Spare {
+    fn put(&self, batch: Batch) {
+        let bytes = batch.into_bytes();
+        if bytes.capacity() >= BATCH_BYTES
+            && bytes.capacity() < 2 * BATCH_BYTES
+            && let Ok(mut spare) = self.0.lock()
+            && spare.len() < SPARE
+        {
+            spare.push(bytes);
+        }
+    }
+
+    /// An empty batch; the one that was used last is taken first, while the caches still have it.
+    fn take(&self) -> Batch {
+        let bytes = self.0.lock().ok().and_then(|mut spare| spare.pop());
+        Batch::reusing(bytes.unwrap_or_else(|| Vec::with_capacity(BATCH_BYTES + LONGEST)))
+    }
 }
 
 /// What the drain thread is asked for.
@@ -126,12 +160,14 @@ pub fn start(options: &bpf::Options, filter: FilterSpec, stacks: bool) -> anyhow
         stacks::start(stacks, move |batch| commands.blocking_send(Command::Deliver(batch)).is_ok())
     });
     let lookout = Lookout::start(surveyor, commands, stacks.transpose()?)?;
+    let spare = Spare::default();
+    let drain = Drain { attached, batches: batch_sender, batch: Batch::default(), spare: spare.clone() };
     let thread = thread::Builder::new()
         .name("tcp-trace-drain".into())
-        .spawn(move || drain_thread(attached, batch_sender, command_receiver))
+        .spawn(move || drain_thread(drain, command_receiver))
         .context("starting the drain thread")?;
     lookout.order(Order { scope: Scope::All, last: false });
-    Ok(Live { session, batches, lookout, thread: Some(thread) })
+    Ok(Live { session, batches, spare, lookout, thread: Some(thread) })
 }
 
 /// With a filter that user space has to apply, a count would hold what the filter does not want.
@@ -188,6 +224,11 @@ impl Live {
         }
     }
 
+    /// Gives a batch back that nobody wants any more, so that its memory can be used again.
+    pub fn recycle(&self, batch: Batch) {
+        self.spare.put(batch);
+    }
+
     /// Asks for a survey, and for a reading of the kernel's counters behind it, with everything that was counted in
     /// the stream.
     pub fn survey(&self, scope: Scope) {
@@ -210,17 +251,13 @@ impl Live {
     }
 }
 
-fn drain_thread(
-    attached: Attached,
-    batches: mpsc::Sender<Batch>,
-    commands: mpsc::Receiver<Command>,
-) -> anyhow::Result<()> {
+fn drain_thread(drain: Drain, commands: mpsc::Receiver<Command>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .build()
         .context("starting the drain thread's runtime")?;
-    runtime.block_on(Drain { attached, batches, batch: Batch::default() }.run(commands))
+    runtime.block_on(drain.run(commands))
 }
 
 /// Waits until every BPF program that is running now has ended: they run under RCU, and this system call is
@@ -236,6 +273,7 @@ struct Drain {
     attached: Attached,
     batches: mpsc::Sender<Batch>,
     batch: Batch,
+    spare: Spare,
 }
 
 /// The rest of the program has gone: nobody wants what is drained.
@@ -304,7 +342,7 @@ impl Drain {
     /// Moves records into the batch, those with a time of at most `until`, until it is long enough.
     fn fill_batch(&mut self, until: Timestamp) -> Progress {
         let Self { attached, batch, .. } = self;
-        attached.rings.read(until, BATCH_BYTES, &mut |record| batch.push(kind::EVENT, record))
+        attached.rings.read(until, BATCH_BYTES, |record| batch.push(kind::EVENT, record))
     }
 
     /// Reads the counters first, then drains: whatever they count stands in the stream before them.
@@ -402,6 +440,7 @@ impl Drain {
         if self.batch.is_empty() {
             return Ok(());
         }
-        self.batches.send(std::mem::take(&mut self.batch)).await.map_err(|_receiver_dropped| Gone)
+        let batch = std::mem::replace(&mut self.batch, self.spare.take());
+        self.batches.send(batch).await.map_err(|_receiver_dropped| Gone)
     }
 }

@@ -5,6 +5,7 @@
 mod aggregate;
 mod closed;
 mod damage;
+mod deploy;
 mod doctor;
 #[path = "../shared/documents.rs"]
 mod documents;

@@ -80,9 +80,9 @@ fn it_stops_and_goes_on() {
         let mut screen = start(&ns);
         screen.wait_for("PROCESSES");
         if by_key {
-            screen.send("\u{1a}")
+            screen.send("\u{1a}");
         } else {
-            screen.signal(Signal::TSTP)
+            screen.signal(Signal::TSTP);
         }
         let stat = format!("/proc/{}/stat", screen.pid());
         let stopped = || fs::read_to_string(&stat).unwrap().contains(") T ");

@@ -16,6 +16,7 @@ use tcp_trace_core::{
     log::{Chronicle, Document, Origin},
     report::{Limit, Obituary, OpenedAt, Report, StateChange},
     stack::{StackKind, Trace},
+    survey::{ContainerFacts, Runtime},
     tracker::{Settings, Tracker},
 };
 
@@ -85,7 +86,8 @@ fn told() -> Vec<Document> {
 }
 
 impl Story {
-    /// What does not happen in the recording: a finding gets worse, a table is full, stacks are taken, all is well again.
+    /// What does not happen in the recording: a finding gets worse, a table is full, stacks are taken, a pod's
+    /// connection ends, all is well again.
     fn epilogue(&mut self) {
         let mut report = self.last.take().expect("a report");
         let findings = report.findings.iter_mut().flatten();
@@ -94,7 +96,11 @@ impl Story {
         report.limits.push(Limit { name: "processes", limit: 4096, in_use: 4096, peak: 4096, dropped: 7 });
         self.documents.extend(self.chronicle.report(&report));
         let stacked = self.documents.iter().find_map(|document| match document {
-            Document::Closed(obituary) => Some(Obituary { opened_at: Some(opened_at()), ..obituary.clone() }),
+            Document::Closed(obituary) => Some(Obituary {
+                opened_at: Some(opened_at()),
+                container: Some(Arc::new(container())),
+                ..obituary.clone()
+            }),
             _ => None,
         });
         self.documents.extend(stacked.map(Document::Closed));
@@ -107,4 +113,17 @@ impl Story {
 fn opened_at() -> OpenedAt {
     let trace = Trace { frames: Vec::new(), cut_off: Some("its code was gone".into()), interpreter: None };
     OpenedAt { kind: StackKind::Connected, trace: Arc::new(trace) }
+}
+
+fn container() -> ContainerFacts {
+    ContainerFacts {
+        id: "9d1e".repeat(16),
+        name: Some("cart".to_owned()),
+        runtime: Runtime::Containerd,
+        image: None,
+        pod_uid: None,
+        pod: Some("cart-7c9d".to_owned()),
+        namespace: Some("shop".to_owned()),
+        qos: None,
+    }
 }

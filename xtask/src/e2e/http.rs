@@ -78,7 +78,6 @@ fn serve(stream: &TcpStream, requests: &Mutex<Vec<Request>>) -> Result<bool> {
 }
 
 /// The body of what is there.
-#[expect(dead_code, reason = "for scenarios that scrape")]
 pub(super) fn get(address: SocketAddr, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;

@@ -8,11 +8,15 @@
 mod chdb;
 mod clickhouse;
 mod collector;
+mod fleet;
 mod http;
+mod kubernetes;
 mod need;
 mod program;
 mod rows;
+mod shop;
 mod stage;
+mod systemd;
 
 use std::{process::ExitCode, time::Instant};
 
@@ -21,7 +25,8 @@ use anyhow::{Context as _, Result, bail};
 use self::{need::Need, stage::Stage};
 
 /// Every scenario.
-const SCENARIOS: &[Scenario] = &[collector::SCENARIO, clickhouse::SCENARIO];
+const SCENARIOS: &[Scenario] =
+    &[collector::SCENARIO, clickhouse::SCENARIO, fleet::SCENARIO, kubernetes::SCENARIO, systemd::SCENARIO];
 
 /// One of them.
 struct Scenario {
@@ -48,6 +53,9 @@ pub(crate) struct Args {
     /// Build the program without optimisation, which is quicker.
     #[arg(long)]
     debug: bool,
+    /// Do not build it, but take this one.
+    #[arg(long, value_name = "FILE", conflicts_with = "debug")]
+    program: Option<std::path::PathBuf>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
@@ -63,7 +71,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let program = program::build(args.debug)?;
+    let program = args.program.clone().map_or_else(|| program::build(args.debug), Ok)?;
     let mut failed = Vec::new();
     for scenario in &chosen {
         if let Err(error) = play(scenario, &folder, &program, args.install) {

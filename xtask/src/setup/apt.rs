@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail, ensure};
 
-use crate::{privilege, process};
+use crate::{privilege, process, progress};
 
 /// Installs packages, after a look at the newest lists if one of them is not known.
 pub(crate) fn install(packages: &[&str]) -> Result<()> {
@@ -15,10 +15,10 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     );
     let known = || packages.iter().all(|package| process::succeeds("apt-cache", &["show", package]));
     if !known() {
-        process::run(apt_get()?.arg("update"))?;
+        progress::run(apt_get()?.arg("update"))?;
         ensure!(known(), "this release of Debian does not have all of {}", packages.join(", "));
     }
-    process::run(apt_get()?.args(["install", "-y", "--no-install-recommends"]).args(packages))
+    progress::run(apt_get()?.args(["install", "-y", "--no-install-recommends"]).args(packages))
 }
 
 fn apt_get() -> Result<Command> {
@@ -30,6 +30,8 @@ fn apt_get() -> Result<Command> {
     if !process::exists("sudo") {
         bail!("apt-get needs root; become root or install sudo");
     }
+    // It asks for the password, which a bar would write over.
+    process::run(Command::new("sudo").arg("-v"))?;
     let mut sudo = Command::new("sudo");
     sudo.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]);
     Ok(sudo)

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use super::apt;
 use crate::{
     object::toolchain::{Compiler, DEBIAN},
-    process,
+    progress,
 };
 
 /// A toolchain, and how to come by it.
@@ -58,12 +58,12 @@ impl Way {
 }
 
 fn add_rust_src() -> Result<()> {
-    process::run(Command::new("rustup").args(["component", "add", "rust-src"]))
+    progress::run(Command::new("rustup").args(["component", "add", "rust-src"]))
 }
 
 fn add_nightly() -> Result<()> {
     let args = ["toolchain", "install", "nightly", "--profile", "minimal", "--component", "rust-src"];
-    process::run(Command::new("rustup").args(args))
+    progress::run(Command::new("rustup").args(args))
 }
 
 /// Debian's compiler for browsers happens to come with a `core` for BPF.
@@ -71,5 +71,5 @@ const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-d
 
 fn link_debian() -> Result<()> {
     apt::install(&DEBIAN_PACKAGES)?;
-    process::run(Command::new("rustup").args(["toolchain", "link", DEBIAN, "/usr"]))
+    progress::run(Command::new("rustup").args(["toolchain", "link", DEBIAN, "/usr"]))
 }

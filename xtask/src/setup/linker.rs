@@ -10,7 +10,7 @@ use crate::{
         linker::{Linker, Llvm, NAME},
         toolchain::Missing,
     },
-    process, workspace,
+    process, progress, workspace,
 };
 
 /// The version that makes the committed object.
@@ -46,7 +46,7 @@ fn fitting(compiler: Llvm) -> Result<Linker, Missing> {
 
 /// The way its authors recommend: a binary made by them.
 fn binstall(compiler: Llvm) -> Result<()> {
-    process::run(workspace::cargo().args(["binstall", "-y", &format!("{NAME}@{VERSION}")]))?;
+    progress::run(workspace::cargo().args(["binstall", "-y", &format!("{NAME}@{VERSION}")]))?;
     fitting(compiler)?;
     Ok(())
 }
@@ -60,5 +60,5 @@ fn compile(Llvm { major, .. }: Llvm) -> Result<()> {
     let mut cargo = workspace::cargo();
     cargo.args(["install", NAME, "--version", VERSION, "--locked", "--force"]);
     cargo.args(["--no-default-features", "--features", &format!("llvm-{major}")]);
-    process::run(cargo.env("LLVM_PREFIX", prefix))
+    progress::run(cargo.env("LLVM_PREFIX", prefix))
 }

@@ -17,7 +17,10 @@ use super::{
     kernel::Kernel,
     results,
 };
-use crate::process;
+use crate::{
+    process,
+    progress::{Board, Tests},
+};
 
 pub(super) const QEMU: &str = "qemu-system-x86_64";
 
@@ -46,6 +49,9 @@ pub(super) struct Guest<'a> {
     pub(super) kernel: &'a Kernel,
     /// Where its files are kept.
     pub(super) folder: &'a Path,
+    /// Who sees how far it is.
+    pub(super) board: &'a Board,
+    pub(super) tests: &'a Tests,
 }
 
 /// What remains of a guest.
@@ -65,7 +71,7 @@ impl Guest<'_> {
         fs::write(&initramfs, root).with_context(|| format!("writing {}", initramfs.display()))?;
         let remains = self.boot(&initramfs)?;
         if !results::ended(&remains.results) && emulator_broke_down(&fs::read_to_string(self.console())?) {
-            eprintln!("{}: a double fault, which is the emulator's: once more", self.name);
+            self.board.say(&format!("{}: a double fault, which is the emulator's: once more", self.name));
             return self.boot(&initramfs);
         }
         Ok(remains)
@@ -81,7 +87,7 @@ impl Guest<'_> {
         let results = self.folder.join("results.jsonl");
         fs::write(&results, "").with_context(|| format!("writing {}", results.display()))?;
         let mut qemu = self.command(initramfs, &results);
-        process::announce(&qemu);
+        self.board.say(&format!("$ {}", process::show(&qemu)));
         let mut child = qemu
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -90,10 +96,13 @@ impl Guest<'_> {
         let console = child.stdout.take().context("QEMU has no stdout")?;
         let log =
             File::create(self.console()).with_context(|| format!("writing {}", self.console().display()))?;
-        let name = self.name;
-        let reader = thread::spawn(move || copy_console(name, console, log));
-        let trouble = wait(&mut child, start)?;
-        reader.join().map_err(|_panic| anyhow::anyhow!("reading the console of {name}"))??;
+        let Self { name, tests, .. } = *self;
+        let trouble = thread::scope(|scope| {
+            let reader = scope.spawn(move || copy_console(tests, console, log));
+            let trouble = wait(&mut child, start)?;
+            reader.join().map_err(|_panic| anyhow::anyhow!("reading the console of {name}"))??;
+            anyhow::Ok(trouble)
+        })?;
         let results =
             fs::read_to_string(&results).with_context(|| format!("reading {}", results.display()))?;
         Ok(Remains { results, trouble, took: start.elapsed() })
@@ -162,14 +171,14 @@ fn wait(child: &mut Child, start: Instant) -> Result<Option<String>> {
     }
 }
 
-/// Writes the console to a file, and shows it, each line with the guest's name.
-fn copy_console(name: &str, console: impl io::Read, mut log: File) -> io::Result<()> {
+/// Writes the console to a file, and shows it, or how far its tests are.
+fn copy_console(tests: &Tests, console: impl io::Read, mut log: File) -> io::Result<()> {
     for line in BufReader::new(console).split(b'\n') {
         let line = line?;
         let line = String::from_utf8_lossy(&line);
         let line = line.trim_end_matches('\r');
         writeln!(log, "{line}")?;
-        eprintln!("{name:>4} | {line}");
+        tests.line(line);
     }
     Ok(())
 }

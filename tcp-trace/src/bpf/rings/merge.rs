@@ -12,8 +12,10 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 pub(super) trait Lane {
     /// What comes next.
     fn next(&mut self) -> Next;
-    /// Hands it over, and goes on.
-    fn take(&mut self, sink: &mut dyn FnMut(&[u8]));
+    /// The record that `next` has told of.
+    fn record(&self) -> &[u8];
+    /// Goes on behind it.
+    fn pass(&mut self);
 }
 
 /// What comes next in a stream.
@@ -43,7 +45,7 @@ pub(super) fn merge<L: Lane>(
     lanes: &mut [L],
     until: u64,
     enough: usize,
-    sink: &mut dyn FnMut(&[u8]),
+    mut sink: impl FnMut(&[u8]),
 ) -> Progress {
     let mut taken = 0;
     let mut heads = BinaryHeap::with_capacity(lanes.len());
@@ -62,10 +64,10 @@ pub(super) fn merge<L: Lane>(
             if taken >= enough {
                 return Progress::Enough;
             }
-            lane.take(&mut |record| {
-                taken += record.len();
-                sink(record);
-            });
+            let record = lane.record();
+            taken += record.len();
+            sink(record);
+            lane.pass();
             match lane.next() {
                 Next::Record(time) if time <= others => {}
                 Next::Record(time) if time <= until => {
@@ -84,6 +86,8 @@ pub(super) fn merge<L: Lane>(
 mod tests {
     use std::collections::VecDeque;
 
+    use zerocopy::IntoBytes as _;
+
     use super::*;
 
     /// Times of records; 0 is one that is being written.
@@ -98,15 +102,19 @@ mod tests {
             }
         }
 
-        fn take(&mut self, sink: &mut dyn FnMut(&[u8])) {
-            sink(&self.0.pop_front().unwrap().to_le_bytes());
+        fn record(&self) -> &[u8] {
+            self.0.front().unwrap().as_bytes()
+        }
+
+        fn pass(&mut self) {
+            self.0.pop_front();
         }
     }
 
     fn read(lanes: &mut [Script], until: u64, enough: usize) -> (Vec<u64>, Progress) {
         let mut times = Vec::new();
-        let mut sink = |record: &[u8]| times.push(u64::from_le_bytes(record.try_into().unwrap()));
-        let progress = merge(lanes, until, enough, &mut sink);
+        let sink = |record: &[u8]| times.push(u64::from_ne_bytes(record.try_into().unwrap()));
+        let progress = merge(lanes, until, enough, sink);
         (times, progress)
     }
 

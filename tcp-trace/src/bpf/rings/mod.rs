@@ -122,7 +122,7 @@ impl Rings {
     /// Hands over the records with a time of at most `until`, in the order of their time, until `enough` bytes are
     /// reached. `until` must have passed: a program that has noted a time goes on for some microseconds, and its clock
     /// may be as far behind.
-    pub fn read(&mut self, until: Timestamp, enough: usize, sink: &mut dyn FnMut(&[u8])) -> Progress {
+    pub fn read(&mut self, until: Timestamp, enough: usize, sink: impl FnMut(&[u8])) -> Progress {
         self.rings.iter_mut().for_each(Ring::look);
         let progress = merge::merge(&mut self.rings, until.0, enough, sink);
         self.rings.iter_mut().for_each(Ring::give_back);

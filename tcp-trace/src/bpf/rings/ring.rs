@@ -178,8 +178,11 @@ impl Lane for Ring {
         Next::Nothing
     }
 
-    fn take(&mut self, sink: &mut dyn FnMut(&[u8])) {
-        sink(self.bytes(HEADER, self.length));
+    fn record(&self) -> &[u8] {
+        self.bytes(HEADER, self.length)
+    }
+
+    fn pass(&mut self) {
         self.skip(self.length);
     }
 }

@@ -106,7 +106,7 @@ fn numbers(report: &Report) -> [Markup; 7] {
     let entered = time_wait.entered.map_or_else(String::new, |entered| format!("{} entered", count(entered)));
     [
         number("Findings", findings, "warnings and worse", true, "findings"),
-        number("Transitions", Some(loss.seen), &rate, false, "diagram"),
+        number("Transitions seen", Some(loss.seen), &rate, false, "diagram"),
         number("Established now", established, "", false, "diagram"),
         number("Lingering CLOSE_WAIT", Some(close_wait.lingering), &lingering, true, "close-wait"),
         number("Half-open now", half_open.live, "", false, "half-open"),

@@ -110,7 +110,7 @@ pub(super) fn over_time(report: &Report) -> Option<Section> {
                 p.note {
                     (count(points.len() as u64)) " points; "
                     @if series.readings > 1 {
-                        "each is the highest of up to " (series.readings) " readings of the counters."
+                        "each is the one with the most sockets of up to " (series.readings) " readings of the counters."
                     } @else { "one at each reading of the kernel's counters." }
                     " Times are UTC."
                 }
@@ -140,7 +140,7 @@ fn transitions_chart(points: &[SeriesPoint]) -> Option<Markup> {
     };
     let seen: Vec<_> = points.iter().map(|p| Some(rate(p.seen.saturating_sub(p.lost), p))).collect();
     let lost: Vec<_> = points.iter().map(|p| Some(rate(p.lost, p))).collect();
-    let name = "Transitions a second";
+    let name = "Transitions a second, before any filter";
     let mut bands = vec![Band { name: name.to_owned(), class: "c0", values: seen }];
     if lost.iter().any(|lost| *lost > Some(0)) {
         bands.push(Band { name: "lost (counted by kind)".to_owned(), class: "lost", values: lost });

@@ -166,7 +166,7 @@ fn hostile() -> impl Strategy<Value = String> {
         any::<String>(),
     ];
     // Backticks are ours to use: they make code of what stands between them.
-    proptest::collection::vec(part, 1..4).prop_map(|parts| parts.concat().replace('`', "_"))
+    proptest::collection::vec(part, 1..4).prop_map(|parts| format!("n{}", parts.concat()).replace('`', "_"))
 }
 
 /// How often each of these, of which markup is made, stands in a text.

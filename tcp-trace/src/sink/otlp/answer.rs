@@ -140,17 +140,17 @@ fn short(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn verdict(answer: Answer) -> Verdict {
+    fn verdict(answer: &Answer) -> Verdict {
         answer.verdict("2026-11-22T20:00:00Z".parse().unwrap())
     }
 
     fn status(status: u16, body: &str) -> Verdict {
-        verdict(Answer { status, body: body.into(), ..Answer::default() })
+        verdict(&Answer { status, body: body.into(), ..Answer::default() })
     }
 
     fn again(retry_after: &str) -> Option<Duration> {
         let answer = Answer { status: 429, retry_after: Some(retry_after.to_owned()), ..Answer::default() };
-        match verdict(answer) {
+        match verdict(&answer) {
             Verdict::Again { after, .. } => after,
             other => panic!("{other:?}"),
         }
@@ -169,7 +169,7 @@ mod tests {
         let body = Response { partial_success: Some(partial) }.encode_to_vec();
         let answer = Answer { status: 200, protobuf: true, body, ..Answer::default() };
         let why = "rejected by the collector: too old".to_owned();
-        assert_eq!(verdict(answer), Verdict::Taken { rejected: 3, why });
+        assert_eq!(verdict(&answer), Verdict::Taken { rejected: 3, why });
     }
 
     #[test]
@@ -193,7 +193,7 @@ mod tests {
         let body = Status { code: 3, message: "bad\r\nrecord\u{1b}[31m".to_owned() }.encode_to_vec();
         let answer = Answer { status: 400, protobuf: true, body, ..Answer::default() };
         let why = "HTTP 400: bad record\\u{1b}[31m".to_owned();
-        assert_eq!(verdict(answer), Verdict::Refused { why });
+        assert_eq!(verdict(&answer), Verdict::Refused { why });
         assert_eq!(status(500, ""), Verdict::Refused { why: "HTTP 500".to_owned() });
         assert!(matches!(status(413, ""), Verdict::TooLarge { .. }));
         let Verdict::Refused { why } = status(400, &"x".repeat(10_000)) else { panic!() };

@@ -74,7 +74,7 @@ impl Resources {
             (Some(image.to_owned()), tag.map(str::to_owned))
         });
         set(names::IMAGE_NAME, &image);
-        resource(&attributes, tag)
+        resource(&attributes, tag.as_deref())
     }
 
     /// Where it is: the same for all that one agent sends.
@@ -92,12 +92,12 @@ impl Resources {
 }
 
 /// In the order of their names: the same resource is the same bytes.
-fn resource(attributes: &BTreeMap<&str, String>, tag: Option<String>) -> Resource {
+fn resource(attributes: &BTreeMap<&str, String>, tag: Option<&str>) -> Resource {
     let mut all = Attributes::default();
     for (key, value) in attributes {
         all.text(*key, value);
         if *key == names::IMAGE_NAME {
-            all.list(names::IMAGE_TAGS, tag.clone());
+            all.list(names::IMAGE_TAGS, tag.map(str::to_owned));
         }
     }
     Resource { attributes: all.into_vec(), ..Resource::default() }

@@ -209,3 +209,24 @@ fn signals_that_are_not_wanted_are_not_sent() {
     metrics.send(&leaks(1)).unwrap();
     assert!(server.received().is_empty());
 }
+
+/// What one host costs at the default level: `docs/fleet.md` works with these bounds.
+#[test]
+fn a_report_is_a_few_kilobytes_and_less_on_the_wire() {
+    let server = Server::new(vec![answer("200 OK")]);
+    let mut exporter = exporter(&config(&server));
+    let reports =
+        documents::of_the_recording().into_iter().filter(|document| matches!(document, Document::Report(_)));
+    for report in reports {
+        exporter.send(&[report]).unwrap();
+    }
+    for request in server.received() {
+        assert!(
+            request.body.len() < 16 << 10 && request.sent < 3 << 10,
+            "{} {}",
+            request.body.len(),
+            request.sent
+        );
+        println!("{} bytes, {} on the wire", request.body.len(), request.sent);
+    }
+}

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use tcp_trace_core::log::Origin;
 
-use super::{Config, Exporter, Secret};
+use super::{Config, Exporter};
 
 /// No variable is set.
 fn bare(_name: &str) -> Option<String> {

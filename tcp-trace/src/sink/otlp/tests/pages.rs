@@ -94,5 +94,8 @@ fn the_examples_are_what_is_sent() {
     if std::env::var_os("BLESS").is_some() {
         fs::write(path(), &page).unwrap();
     }
-    assert_eq!(self::page(), page, "BLESS=1 cargo test -p tcp-trace --lib otlp makes it anew");
+    assert!(
+        self::page() == page,
+        "docs/otlp.md shows something else than what is sent; BLESS=1 cargo test -p tcp-trace --lib otlp makes it anew"
+    );
 }
