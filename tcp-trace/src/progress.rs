@@ -77,9 +77,7 @@ impl Drop for Progress {
 
 fn bar(name: &str, total: Option<u64>) -> ProgressBar {
     let (bar, template) = match total {
-        Some(total) => {
-            (ProgressBar::new(total), "{msg} [{bar:30}] {percent:>3} %  {bytes} of {total_bytes}, {eta} left")
-        }
+        Some(total) => (ProgressBar::new(total), "{msg} [{bar:30}] {percent:>3} %  {bytes} of {total_bytes}"),
         None => (ProgressBar::no_length(), "{msg} {bytes}, {elapsed}"),
     };
     bar.set_draw_target(ProgressDrawTarget::stderr());
