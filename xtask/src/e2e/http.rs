@@ -27,7 +27,12 @@ pub(super) struct Request {
 impl Sink {
     /// On a port of loopback, until this process ends.
     pub(super) fn new() -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
+        Self::at(SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    /// On this address, until this process ends.
+    pub(super) fn at(address: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind(address)?;
         let address = listener.local_addr()?;
         let requests = Arc::new(Mutex::new(Vec::new()));
         let shared = Arc::clone(&requests);

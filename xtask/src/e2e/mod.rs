@@ -12,6 +12,7 @@ mod fleet;
 mod http;
 mod kubernetes;
 mod need;
+mod outage;
 mod program;
 mod rows;
 mod shop;
@@ -25,8 +26,14 @@ use anyhow::{Context as _, Result, bail};
 use self::{need::Need, stage::Stage};
 
 /// Every scenario.
-const SCENARIOS: &[Scenario] =
-    &[collector::SCENARIO, clickhouse::SCENARIO, fleet::SCENARIO, kubernetes::SCENARIO, systemd::SCENARIO];
+const SCENARIOS: &[Scenario] = &[
+    collector::SCENARIO,
+    clickhouse::SCENARIO,
+    fleet::SCENARIO,
+    kubernetes::SCENARIO,
+    outage::SCENARIO,
+    systemd::SCENARIO,
+];
 
 /// One of them.
 struct Scenario {

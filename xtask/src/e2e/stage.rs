@@ -132,6 +132,11 @@ impl Running {
         Ok(())
     }
 
+    /// Its number.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for its end.
     pub(super) fn wait(&mut self, within: Duration) -> Result<ExitStatus> {
         let end = Instant::now() + within;
