@@ -133,6 +133,7 @@ async fn drive(
             batch = live.next() => match batch? {
                 Some(batch) => {
                     engine.batch(&batch)?;
+                    live.recycle(batch);
                     live.look_at(engine.take_wanted());
                     look_for_sockets(engine, inbox);
                 }
