@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 use serde::{Deserialize, Serialize};
 
 use super::{Evidence, Share, Subject, memory::Case, subject::boxed};
-use crate::report::{HalfOpenCause, Listener, NamespaceSummary, Queue};
+use crate::report::{HalfOpenCause, Listener, NamespaceSummary, PrefixCount, Queue};
 
 /// A listener's requests of the window.
 #[derive(Debug)]
@@ -213,10 +213,19 @@ impl Requests<'_> {
             "addresses",
             "half_open.listeners[].sources: estimated",
         ));
-        if let Some(most) = prefixes.first() {
-            let text = format!("{} ({} requests)", most.prefix, most.requests);
+        if let Some(most) = worst(prefixes) {
+            let completed = match most.completed {
+                0 => String::new(),
+                completed => format!(", {completed} completed"),
+            };
+            let text = format!("{} ({} requests{completed})", most.prefix, most.requests);
             evidence.push(Evidence::new("most from", text, "", "half_open.listeners[].prefixes"));
         }
         evidence
     }
+}
+/// Where most requests came from that did not complete: who asks most may be the best customer.
+pub(super) fn worst(prefixes: &[PrefixCount]) -> Option<&PrefixCount> {
+    // Of equals the first, which is the one with more requests.
+    prefixes.iter().rev().max_by_key(|prefix| prefix.requests.saturating_sub(prefix.completed))
 }

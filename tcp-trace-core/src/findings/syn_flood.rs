@@ -5,7 +5,7 @@ use super::{
     memory::Case,
     requests::{self, Requests, Trouble},
 };
-use crate::report::NamespaceSummary;
+use crate::report::{NamespaceSummary, PrefixCount};
 
 /// The id of its findings.
 pub(super) const ID: &str = "syn_flood";
@@ -69,11 +69,16 @@ fn listener(case: &Case<'_>, requests: &Requests<'_>) -> Finding {
     }
 }
 
+/// Whoever completes more than this share of its requests is somebody's customer, and is not to be turned away.
+const CUSTOMER_SHARE: f64 = 0.05;
+
 fn advice(requests: &Requests<'_>, cookies: Option<u8>) -> String {
     let listener = requests.listener;
+    let attacks =
+        |prefix: &&PrefixCount| (prefix.completed as f64) <= CUSTOMER_SHARE * prefix.requests as f64;
     let few = listener.sources.is_some_and(|sources| sources <= FEW);
     let port = listener.local.map_or_else(|| "PORT".to_owned(), |local| local.port.to_string());
-    match (cookies, listener.prefixes.first()) {
+    match (cookies, requests::worst(&listener.prefixes).filter(attacks)) {
         (Some(0), _) => {
             "Turn SYN cookies on in its network namespace: `sysctl -w net.ipv4.tcp_syncookies=1`.".to_owned()
         }
