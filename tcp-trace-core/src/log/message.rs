@@ -152,7 +152,10 @@ fn finding(FindingChange { time, step, before, opened, finding }: &FindingChange
 fn report(digest: &ReportDigest) -> String {
     let mut text = format!(
         "{} transitions in {:.1} s, {} lost; {} lingering in CLOSE_WAIT",
-        digest.loss.seen, digest.window.seconds, digest.loss.lost, digest.lingering
+        digest.loss.seen.saturating_sub(loss.filtered),
+        digest.window.seconds,
+        digest.loss.lost,
+        digest.lingering
     );
     for (count, what) in [(digest.time_wait, "in TIME_WAIT"), (digest.half_open, "half-open")] {
         text += &count.map_or_else(String::new, |count| format!("; {count} {what}"));

@@ -314,12 +314,17 @@ impl Tracker {
         report
     }
 
-    fn event(&mut self, event: &Event, output: &mut Output) {
+    /// An event has come, whatever is made of it.
+    fn received(&mut self, event: &Event) {
         self.now = self.now.max(event.time);
         self.balance.received(event.old, event.new);
         if let Some(task) = event.task {
             self.people.meet(task.process);
         }
+    }
+
+    fn event(&mut self, event: &Event, output: &mut Output) {
+        self.received(event);
         let key = self.key(event);
         let parent = self.parent(event);
         let sent = self.requests.sent(event.cookie);

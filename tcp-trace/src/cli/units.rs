@@ -4,12 +4,17 @@ use std::time::Duration;
 
 use tcp_trace_core::tracker::MOST_CONNECTIONS;
 
-/// `5s`, `300ms`, `1m 30s`; a bare number is seconds, as in the bcc tools.
+/// `5s`, `300ms`, `1m 30s`, `1d`; a bare number is seconds, as in the bcc tools.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = |why: &str| format!("{why}; give a duration such as 500ms, 5s or 2m");
     if let Ok(seconds) = text.trim().parse::<f64>() {
         let duration = Duration::try_from_secs_f64(seconds).map_err(|error| wrong(&error.to_string()))?;
         return nonzero(duration).ok_or_else(|| wrong("it must be more than 0"));
+    }
+    // Days are no fixed length to jiff, which has calendars in mind.
+    if let Some(days) = text.trim().strip_suffix('d').and_then(|days| days.trim().parse::<u32>().ok()) {
+        return nonzero(Duration::from_secs(u64::from(days) * 86_400))
+            .ok_or_else(|| wrong("it must be more than 0"));
     }
     let signed: jiff::SignedDuration =
         text.parse().map_err(|error: jiff::Error| wrong(&error.to_string()))?;
@@ -73,6 +78,8 @@ mod tests {
         assert_eq!(duration("5s"), Ok(Duration::from_secs(5)));
         assert_eq!(duration("300ms"), Ok(Duration::from_millis(300)));
         assert_eq!(duration("1m 30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("1d"), Ok(Duration::from_secs(86_400)));
+        assert!(duration("0d").unwrap_err().contains("more than 0"));
         assert_eq!(duration("2"), Ok(Duration::from_secs(2)));
         assert_eq!(duration("0.5"), Ok(Duration::from_millis(500)));
         assert!(duration("0s").unwrap_err().contains("more than 0"));

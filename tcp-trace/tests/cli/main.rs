@@ -1,6 +1,6 @@
 //! The binary from its command line to its last byte, on recordings: no root, no kernel, no network.
 
-#![expect(clippy::expect_used, reason = "a test that panics has failed, which is meant")]
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test that panics has failed, which is meant")]
 
 mod aggregate;
 mod closed;
