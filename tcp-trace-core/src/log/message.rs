@@ -152,7 +152,7 @@ fn finding(FindingChange { time, step, before, opened, finding }: &FindingChange
 fn report(digest: &ReportDigest) -> String {
     let mut text = format!(
         "{} transitions in {:.1} s, {} lost; {} lingering in CLOSE_WAIT",
-        digest.loss.seen.saturating_sub(loss.filtered),
+        digest.loss.seen.saturating_sub(digest.loss.filtered),
         digest.window.seconds,
         digest.loss.lost,
         digest.lingering
