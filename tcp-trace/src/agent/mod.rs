@@ -1,6 +1,6 @@
 //! The agent: the long-running form, which hands what it finds to several sinks at once.
 //!
-//! The engine's thread does what it does for every command, and its outlet ([`desk`]) puts documents into the queues of
+//! The engine's thread does what it does for every command, and its outlet (`desk.rs`) puts documents into the queues of
 //! sinks ([`channel`]), each of which has a thread of its own. So a sink that is slow or dead costs nobody anything but its
 //! own documents, which are counted.
 

@@ -5,7 +5,7 @@
 //! it is complete; the script sorts tables, filters them, and switches between dark and light.
 //!
 //! Names in it come from whoever runs a process on the traced host. Two things keep them from doing harm, and neither can be
-//! forgotten in a template: `maud` escapes every value that is not markup itself, and [`finish`] replaces every character of
+//! forgotten in a template: `maud` escapes every value that is not markup itself, and `finish` replaces every character of
 //! the finished text that controls a terminal, turns the direction of text or cannot be seen.
 
 mod chart;
