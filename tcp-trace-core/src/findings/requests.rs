@@ -216,6 +216,7 @@ impl Requests<'_> {
         if let Some(most) = worst(prefixes) {
             let completed = match most.completed {
                 0 => String::new(),
+                all if all == most.requests => String::new(),
                 completed => format!(", {completed} completed"),
             };
             let text = format!("{} ({} requests{completed})", most.prefix, most.requests);

@@ -49,6 +49,19 @@ fn a_flood_is_requests_that_nobody_completes() {
     );
 }
 
+/// Who asks most is somebody's best customer.
+#[test]
+fn a_flood_is_put_down_to_who_does_not_complete() {
+    let flood = survey(5000, 400, OLD, ROOM, "cookies=1");
+    check_report(
+        &format!("{}{flood}{}end +6000ms\nreport findings", started(), connections(250, "req=1")),
+        "
+        warning syn_flood listener 0.0.0.0:80 of server (100) since -: 400 of 650 requests to the listener 0.0.0.0:80 of server (100) were not completed by their clients, from about 401 addresses, hardly one of them twice, as forged ones are; SYN cookies are on, so that others still get in.
+          → Limit SYNs to port 80 before this host (provider, load balancer, `synproxy`), and let `sysctl net.ipv4.tcp_syncookies` stay 1: forged addresses cannot be blocked one by one.
+          [completed: 250 handshakes] [half-open: 400 requests] [half-open for 1 s or more: 400 requests] [completes: 0.385 share] [SYN queue: 400 of 256] [sources: 401 addresses] [most from: 198.18.0.0/24 (200 requests)] [net.ipv4.tcp_syncookies: 1]",
+    );
+}
+
 #[test]
 fn without_cookies_everybody_suffers_and_the_advice_is_to_turn_them_on() {
     let flood = survey(5000, 120, OLD, "rq=0 sq=128", "cookies=0 full_drops=880");
