@@ -81,8 +81,8 @@ struct Shared {
     totals: Arc<Totals>,
     /// Whether the last attempt failed.
     failing: AtomicBool,
-    /// Documents that wait now.
-    queued: AtomicU64,
+    /// Documents that the thread has taken out of the queue, and not got rid of.
+    in_hand: AtomicU64,
 }
 
 /// The near end of a sink.
@@ -112,7 +112,7 @@ impl Channel {
             limit: AtomicUsize::new(limit),
             totals,
             failing: AtomicBool::new(false),
-            queued: AtomicU64::new(0),
+            in_hand: AtomicU64::new(0),
         });
         let worker = Worker {
             shared: Arc::clone(&shared),
@@ -121,6 +121,7 @@ impl Channel {
             origin,
             name: name.to_owned(),
             pause: FIRST_PAUSE,
+            fails: (false, false),
             batch: Vec::new(),
         };
         // Names of threads are cut at 15 characters.
@@ -140,12 +141,12 @@ impl Channel {
     /// How many documents wait.
     #[must_use]
     pub fn queued(&self) -> u64 {
-        self.shared.queued.load(Relaxed)
+        self.shared.lock().documents.len() as u64 + self.shared.in_hand.load(Relaxed)
     }
 
     /// Puts documents in, as far as there is room. With `patient`, waits for room instead.
     pub fn offer(&self, documents: impl Iterator<Item = Document>, patient: bool) {
-        let Shared { limit, totals, queued, .. } = &*self.shared;
+        let Shared { limit, totals, .. } = &*self.shared;
         let limit = limit.load(Relaxed);
         let mut orders = self.shared.lock();
         let mut lost = 0;
@@ -163,7 +164,6 @@ impl Channel {
         if !orders.documents.is_empty() {
             orders.since.get_or_insert_with(Instant::now);
         }
-        queued.store(orders.documents.len() as u64, Relaxed);
         totals.overflowed.fetch_add(lost, Relaxed);
         drop(orders);
         self.shared.news.notify_one();
@@ -206,8 +206,8 @@ impl Channel {
         while !thread.is_finished() {
             if Instant::now() >= deadline {
                 // It hangs in a call of the system; the process ends without it.
-                let waiting = self.shared.lock().documents.len() as u64;
-                self.shared.totals.overflowed.fetch_add(waiting, Relaxed);
+                // What it had in hand may have arrived, which nobody knows.
+                self.shared.totals.overflowed.fetch_add(self.queued(), Relaxed);
                 return false;
             }
             thread::sleep(Duration::from_millis(5));
@@ -231,8 +231,17 @@ struct Worker {
     origin: Origin,
     name: String,
     pause: Duration,
+    /// Whether documents, and metrics, could not be sent the last time: they may go to different places.
+    fails: (bool, bool),
     /// What is being sent.
     batch: Vec<Document>,
+}
+
+/// What an attempt was about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Documents,
+    Metrics,
 }
 
 /// What to do next.
@@ -255,15 +264,17 @@ impl Worker {
                 && let Some(exporter) = &mut self.exporter
             {
                 let reopened = exporter.reopen();
-                self.note(reopened.err());
+                self.note_failure(reopened);
             }
             self.send();
             if let Some(snapshot) = work.metrics
                 && let Some(exporter) = &mut self.exporter
             {
-                // Success tells nothing: they may just not have been due.
-                if let Err(failure) = exporter.metrics(&snapshot) {
-                    self.note(Some(failure));
+                match exporter.metrics(&snapshot) {
+                    Ok(true) => self.note(What::Metrics, None),
+                    // They were not due, which tells nothing.
+                    Ok(false) => {}
+                    Err(failure) => self.note(What::Metrics, Some(failure)),
                 }
             }
             if let Some(deadline) = work.stop
@@ -298,7 +309,7 @@ impl Worker {
         let room = BATCH.saturating_sub(batch.len()).min(orders.documents.len());
         batch.extend(orders.documents.drain(..room));
         orders.since = (!orders.documents.is_empty()).then(Instant::now);
-        shared.queued.store((orders.documents.len() + batch.len()) as u64, Relaxed);
+        shared.in_hand.store(batch.len() as u64, Relaxed);
         let work = Work {
             metrics: orders.metrics.take(),
             reopen: std::mem::take(&mut orders.reopen),
@@ -310,14 +321,26 @@ impl Worker {
         work
     }
 
+    /// Ends the exporter, with what it holds back.
+    fn let_go(&mut self) {
+        let flushed = self.exporter.take().map_or(Ok(()), |mut exporter| exporter.flush());
+        self.note_failure(flushed);
+    }
+
+    /// Takes note of what went wrong beside sending; that it did not says nothing about sending.
+    fn note_failure(&mut self, result: Result<(), Failure>) {
+        if let Err(failure) = result {
+            self.note(What::Documents, Some(failure));
+        }
+    }
+
     /// Becomes another sink. The old one goes first: both may want the same file.
     fn change(&mut self, config: Config, origin: Origin) {
-        let flushed = self.exporter.take().map_or(Ok(()), |mut exporter| exporter.flush());
-        self.note(flushed.err());
+        self.let_go();
         match Exporter::new(&config, &origin) {
             Ok(exporter) => (self.exporter, self.config, self.origin) = (Some(exporter), config, origin),
             Err(error) => {
-                self.note(Some(Failure::retry(format!("it goes on as it was: {error:#}"))));
+                self.note(What::Documents, Some(Failure::retry(format!("it goes on as it was: {error:#}"))));
                 self.exporter = Exporter::new(&self.config, &self.origin).ok();
             }
         }
@@ -330,7 +353,7 @@ impl Worker {
             match Exporter::new(&self.config, &self.origin) {
                 Ok(exporter) => self.exporter = Some(exporter),
                 Err(error) => {
-                    self.note(Some(Failure::retry(format!("{error:#}"))));
+                    self.note(What::Documents, Some(Failure::retry(format!("{error:#}"))));
                     self.rest(None);
                 }
             }
@@ -349,7 +372,8 @@ impl Worker {
             Ok(()) => {
                 totals.delivered.fetch_add(self.batch.len() as u64, Relaxed);
                 self.batch.clear();
-                self.note(None);
+                self.shared.in_hand.store(0, Relaxed);
+                self.note(What::Documents, None);
             }
             Err(failure) => {
                 let done = failure.done.min(self.batch.len());
@@ -357,8 +381,9 @@ impl Worker {
                 totals.delivered.fetch_add((done - refused) as u64, Relaxed);
                 totals.refused.fetch_add(refused as u64, Relaxed);
                 self.batch.drain(..done);
+                self.shared.in_hand.store(self.batch.len() as u64, Relaxed);
                 let (progress, after) = (done > 0, failure.after);
-                self.note(Some(failure));
+                self.note(What::Documents, Some(failure));
                 if !self.batch.is_empty() && !progress {
                     self.rest(after);
                 }
@@ -367,11 +392,19 @@ impl Worker {
     }
 
     /// Takes note of how an attempt went.
-    fn note(&mut self, failure: Option<Failure>) {
-        let was = self.shared.failing.swap(failure.is_some(), Relaxed);
+    fn note(&mut self, what: What, failure: Option<Failure>) {
+        let (documents, metrics) = &mut self.fails;
+        *match what {
+            What::Documents => &mut *documents,
+            What::Metrics => &mut *metrics,
+        } = failure.is_some();
+        let fails = *documents || *metrics;
+        let was = self.shared.failing.swap(fails, Relaxed);
         let Some(failure) = failure else {
-            self.pause = FIRST_PAUSE;
-            if was {
+            if what == What::Documents {
+                self.pause = FIRST_PAUSE;
+            }
+            if was && !fails {
                 log::warn!("sink {}: works again", self.name);
             }
             return;
@@ -413,11 +446,10 @@ impl Worker {
     }
 
     fn end(mut self) {
-        let flushed = self.exporter.take().map_or(Ok(()), |mut exporter| exporter.flush());
-        self.note(flushed.err());
+        self.let_go();
         let left = self.batch.len() + self.shared.lock().documents.drain(..).count();
         self.shared.totals.overflowed.fetch_add(left as u64, Relaxed);
-        self.shared.queued.store(0, Relaxed);
+        self.shared.in_hand.store(0, Relaxed);
         if left > 0 {
             log::warn!("sink {}: {left} documents were not sent before the end, and are lost", self.name);
         }

@@ -122,15 +122,15 @@ impl Exporter {
         }
     }
 
-    /// Sends metrics.
+    /// Sends metrics, if it takes them and they are due; says whether it did.
     ///
     /// # Errors
     ///
     /// If they could not be sent.
-    pub fn metrics(&mut self, snapshot: &Snapshot) -> Result<(), Failure> {
+    pub fn metrics(&mut self, snapshot: &Snapshot) -> Result<bool, Failure> {
         match self {
             Self::Otlp(otlp) => otlp.metrics(snapshot),
-            Self::Stdout(_) | Self::File(_) | Self::Journald(_) | Self::Syslog(_) => Ok(()),
+            Self::Stdout(_) | Self::File(_) | Self::Journald(_) | Self::Syslog(_) => Ok(false),
         }
     }
 }

@@ -102,22 +102,22 @@ impl Exporter {
         if result.refused > 0 { Err(result) } else { Ok(()) }
     }
 
-    /// Sends metrics, if it is time to. What cannot be sent is not offered again: the next ones have the same counters,
-    /// further on.
+    /// Sends metrics, if it is time to, and says whether it was. What cannot be sent is not offered again: the next ones have
+    /// the same counters, further on.
     ///
     /// # Errors
     ///
     /// If they were not taken, or not all. `refused` counts points.
-    pub fn metrics(&mut self, snapshot: &Snapshot) -> Result<(), Failure> {
+    pub fn metrics(&mut self, snapshot: &Snapshot) -> Result<bool, Failure> {
         if self.metrics.is_none() {
-            return Ok(());
+            return Ok(false);
         }
         if !self.schedule.is_due(snapshot.time) {
             self.unsent = Some(Box::new(snapshot.clone()));
-            return Ok(());
+            return Ok(false);
         }
         self.unsent = None;
-        self.send_metrics(snapshot)
+        self.send_metrics(snapshot).map(|()| true)
     }
 
     fn send_metrics(&mut self, snapshot: &Snapshot) -> Result<(), Failure> {
