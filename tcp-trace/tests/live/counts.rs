@@ -54,7 +54,13 @@ pub(crate) const CLIENT_FIRST: [(&str, &str); 11] = [
 pub(crate) fn assert_counts(report: &Value, connections: u64, listeners: u64) {
     for (old, new) in CLIENT_FIRST {
         let expected = if (old, new) == ("LISTEN", "CLOSE") { listeners } else { connections };
-        assert_eq!(count(report, old, new), expected, "{old} > {new}: {} {}", report["transitions"], report["loss"]);
+        assert_eq!(
+            count(report, old, new),
+            expected,
+            "{old} > {new}: {} {}",
+            report["transitions"],
+            report["loss"]
+        );
     }
     assert_eq!(count(report, "CLOSE", "LISTEN"), listeners);
     let kinds = report["transitions"].as_array().unwrap().len();
