@@ -216,6 +216,16 @@ impl Channel {
     }
 }
 
+/// Whoever lets go of a channel without having stopped it has no use for it: a configuration that was not taken, whose
+/// sinks must not keep their files.
+impl Drop for Channel {
+    fn drop(&mut self) {
+        self.shared.lock().stop.get_or_insert_with(Instant::now);
+        self.shared.news.notify_one();
+        self.shared.room.notify_all();
+    }
+}
+
 impl Shared {
     /// The orders, also if the thread has panicked: they are whole after every step.
     fn lock(&self) -> MutexGuard<'_, Orders> {

@@ -191,14 +191,15 @@ impl Desk {
     fn troubles(&mut self, time: WallTime) -> Vec<Document> {
         let mut documents = Vec::new();
         for (name, line) in &mut self.lines {
-            let failing = line.channel.is_failing();
             let why = line.channel.take_trouble();
+            // What went wrong and is over is told, too.
+            let failing = line.channel.is_failing() || why.is_some();
             match (&line.trouble, failing) {
                 (None, true) => {
                     let degradation = Degradation {
                         feature: format!("sink {name}"),
                         reason: format!(
-                            "documents wait, and are lost for it when its queue is full: {}",
+                            "while it fails documents wait, and are lost for it when its queue is full: {}",
                             why.unwrap_or_default()
                         ),
                         remedy: Some(

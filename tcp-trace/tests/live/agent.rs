@@ -33,6 +33,10 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
         "a_dead_sink_costs_the_others_nothing_and_comes_back",
         a_dead_sink_costs_the_others_nothing_and_comes_back,
     ),
+    (
+        "a_configuration_that_is_not_taken_leaves_nothing_behind",
+        a_configuration_that_is_not_taken_leaves_nothing_behind,
+    ),
     ("it_stops_within_its_bound", it_stops_within_its_bound),
     ("a_leak_is_opened_and_closed_as_a_finding", a_leak_is_opened_and_closed_as_a_finding),
     ("the_service_manager_is_told", the_service_manager_is_told),
@@ -192,6 +196,34 @@ fn a_new_configuration_under_load_loses_nothing() {
     let rounds: Vec<_> =
         lines(&a).iter().filter_map(|line| line["labels"]["round"].as_str().map(str::to_owned)).collect();
     assert!(rounds.last() == Some(&(ROUNDS - 1).to_string()) && rounds.is_sorted(), "documents are in order");
+}
+
+fn a_configuration_that_is_not_taken_leaves_nothing_behind() {
+    let (ns, folder, port) = (NetNs::new().unwrap(), Folder::new(), free_port());
+    let [config, b, c] = ["agent.toml", "b.jsonl", "c.jsonl"].map(|name| folder.path(name));
+    fs::write(&config, head(&ns, port)).unwrap();
+    let tracer = start(&config, port);
+    let reloads = |outcome: &str| {
+        until(outcome, || {
+            let (_, body) = get(port, "/metrics")?;
+            let label = format!("outcome=\"{outcome}\"");
+            (metric(&body, "tcp_trace_reloads_total", &[&label]) == 1.0).then_some(())
+        });
+    };
+    // A file that is a folder cannot be had; the one before it in the list could.
+    let wrong = everything("c", folder.0.to_str().unwrap());
+    fs::write(&config, head(&ns, port) + &everything("b", &b) + &wrong).unwrap();
+    tracer.signal(Signal::HUP);
+    reloads("refused");
+    fs::write(&config, head(&ns, port) + &everything("b", &b) + &everything("c", &c)).unwrap();
+    tracer.signal(Signal::HUP);
+    reloads("applied");
+    churn(&ns, 10, &ChurnPlan::default()).unwrap();
+    let output = tracer.stop();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for path in [b, c] {
+        assert_eq!(changes(&path)[&("CLOSE".to_owned(), "SYN_SENT".to_owned())], 10, "{path}");
+    }
 }
 
 /// An endpoint that answers every request with 200 and nothing.
