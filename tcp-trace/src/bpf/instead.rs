@@ -54,3 +54,27 @@ pub(super) fn load(object: &mut Ebpf, btf: &Btf) -> anyhow::Result<InPlace> {
     places.set(0, program.fd()?, 0).with_context(|| format!("putting {NAME} in its place"))?;
     Ok(InPlace { _places: places, _object: None })
 }
+
+#[cfg(test)]
+mod tests {
+    use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
+
+    use super::super::loading::OBJECT;
+    use super::NAME;
+
+    /// `call 12`, which is `bpf_tail_call` (`include/uapi/linux/bpf.h`).
+    const TAIL_CALL: [u8; 8] = [0x85, 0, 0, 0, 12, 0, 0, 0];
+
+    #[test]
+    fn a_program_that_is_jumped_to_contains_a_jump() {
+        if OBJECT.is_empty() {
+            return;
+        }
+        // Or else the kernel would let two runs of it share one stack.
+        let file = object::File::parse(OBJECT).unwrap();
+        let symbol = file.symbol_by_name(NAME).unwrap();
+        let section = file.section_by_index(symbol.section_index().unwrap()).unwrap();
+        let code = section.data_range(symbol.address(), symbol.size()).unwrap().unwrap();
+        assert!(code.chunks_exact(8).any(|instruction| instruction == TAIL_CALL));
+    }
+}
