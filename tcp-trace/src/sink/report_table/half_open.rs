@@ -107,9 +107,10 @@ fn sources(listener: &Listener) -> String {
         return String::new();
     };
     format!(
-        "  {}: about {} addresses, most often {} (requests: {})\n",
+        "  {}: about {} address{}, most often {} (requests: {})\n",
         end(listener.local),
         count(sources),
+        if sources == 1 { "" } else { "es" },
         first.prefix,
         count(first.requests)
     )
