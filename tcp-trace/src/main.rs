@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use tcp_trace::{cli::args::Cli, exit::Exit, memory, run};
+use tcp_trace::{cli::args::Cli, confine, exit::Exit, memory, run};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         .target(env_logger::Target::Pipe(Box::new(tcp_trace::top::Log)))
         .init();
     memory::bound();
+    confine::begin(!cli.no_sandbox);
     match run::run(&cli) {
         Ok(exit) => exit,
         Err(error) => {

@@ -25,7 +25,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tcp_trace_core::metrics::Snapshot;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::sink::prometheus;
+use crate::{
+    confine::{self, Duty},
+    sink::prometheus,
+};
 
 /// Connections that are served at a time; others wait to be accepted.
 const CONNECTIONS: usize = 16;
@@ -113,6 +116,7 @@ impl Server {
             .build()
             .context("starting the runtime of the HTTP server")?;
         let serve = move || {
+            confine::assume(&Duty::Serve);
             runtime.block_on(async {
                 tokio::select! {
                     served = accept(listener, board) => {

@@ -45,6 +45,7 @@ use crate::{
         config::{self, Config},
         settings,
     },
+    confine::{self, Duty},
     engine::{Cadence, Engine},
     exit::{Exit, Usage},
     recording::RecordingError,
@@ -178,6 +179,8 @@ fn live(args: &AgentArgs, config: Config, verbose: u8) -> anyhow::Result<Exit> {
         let server =
             config.http.listen.map(|listen| Server::start(listen, Arc::clone(&board))).transpose()?;
         let live = source::start(&options, filter, stacks)?;
+        // Sinks open their files with the rights that they will have when they open them again.
+        confine::assume(&Duty::Steer);
         let session = live.session.clone();
         let not = left_out(&config, &session);
         let desk =
@@ -336,6 +339,7 @@ fn replay(args: &AgentArgs, config: &Config, path: &std::path::Path) -> anyhow::
     let board = Arc::<Board>::default();
     let server = config.http.listen.filter(|_| serves(args, config));
     let server = server.map(|listen| Server::start(listen, Arc::clone(&board))).transpose()?;
+    confine::assume_alone(&Duty::Steer);
     let desk = Desk::new(
         config,
         origin(config, &session),
