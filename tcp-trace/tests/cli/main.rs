@@ -19,6 +19,7 @@ mod incident;
 mod kill;
 mod log;
 mod look;
+mod privileges;
 mod replay;
 mod report;
 mod schema;
