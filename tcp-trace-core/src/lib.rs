@@ -4,7 +4,7 @@
 //! not computed is an input, so the same recording gives the same bytes on any machine.
 //!
 //! Reading order, which is the order of the data's path: `state`, `diagram`, `time`, `endpoint`, `process`, `filter`,
-//! `session`, `record`, `survey`, `container`, `input`, `decode`, `mode`, `histogram`, `tracker`, `report`,
+//! `json`, `session`, `record`, `survey`, `container`, `input`, `decode`, `mode`, `histogram`, `tracker`, `report`,
 //! `findings`, `log`, `metrics`, `snapshot`, `doctor`, `explain`, `kill`.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -19,6 +19,7 @@ pub mod filter;
 pub mod findings;
 pub mod histogram;
 pub mod input;
+pub mod json;
 pub mod kill;
 pub mod log;
 pub mod metrics;

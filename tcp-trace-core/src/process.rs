@@ -95,10 +95,22 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().map(escape).collect())
 }
 
-/// Control characters, and those that turn the direction of text or are invisible.
-fn is_unsafe(c: char) -> bool {
+/// The same of a text of several lines, which stay lines.
+#[must_use]
+pub fn printable_lines(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(|c| c != '\n' && is_unsafe(c)) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.split('\n').map(printable).collect::<Vec<_>>().join("\n"))
+}
+
+/// Control characters, those that turn the direction of text or are invisible, and those that XML does not have.
+pub(crate) fn is_unsafe(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{fffe}' | '\u{ffff}'
+            | '\u{e0000}'..='\u{e007f}')
 }
 
 impl fmt::Debug for Comm {
@@ -192,5 +204,8 @@ mod tests {
         assert_eq!(comm(b"a\x1b[31mb\n").to_string(), "a\\u{1b}[31mb\\u{a}");
         assert_eq!(comm("a\u{202e}b".as_bytes()).to_string(), "a\\u{202e}b");
         assert_eq!(comm(b"a\xffb").to_string(), "a\u{fffd}b");
+        assert_eq!(comm("\u{61c}\u{ffff}\u{e0041}".as_bytes()).to_string(), "\\u{61c}\\u{ffff}\\u{e0041}");
+        assert_eq!(printable("a\nb"), "a\\u{a}b");
+        assert_eq!(printable_lines("a\n\r\u{9b}b\n"), "a\n\\u{d}\\u{9b}b\n");
     }
 }

@@ -7,6 +7,10 @@
 //! draws, `agent` runs for long and hands on, and `kill` is the one command that changes something. `confine` takes rights
 //! away from threads that have no use for them.
 
+// What tests of both sides share names it so.
+#[cfg(test)]
+extern crate self as tcp_trace;
+
 pub mod agent;
 pub mod bpf;
 pub mod cli;
@@ -18,12 +22,14 @@ pub mod explain;
 pub mod host;
 pub mod kill;
 pub mod memory;
+mod new_file;
 pub mod outlet;
 pub mod pages;
 mod private_mount;
 pub mod progress;
 pub mod recording;
 pub mod run;
+mod shown;
 pub mod sink;
 pub mod snapshot;
 pub mod source;

@@ -9,7 +9,12 @@ use std::{
 use anyhow::Context as _;
 use tcp_trace_core::report::{Obituary, Report, StateChange};
 
-use crate::{outlet::Outlet, run, sink::html};
+use crate::{
+    new_file::{self, What},
+    outlet::Outlet,
+    shown::shown,
+    sink::html,
+};
 
 /// Hands everything on to another outlet, and draws each report into the files that were asked for: the last one stays.
 #[derive(Debug)]
@@ -33,7 +38,7 @@ impl Page {
     ///
     /// If the file cannot be created.
     pub fn html(path: &Path) -> anyhow::Result<Self> {
-        Self::new(path, html::page)
+        Self::new(path, What { name: "page", beginning: b"<!DOCTYPE html>" }, html::page)
     }
 
     /// The state diagram alone.
@@ -42,26 +47,30 @@ impl Page {
     ///
     /// If the file cannot be created.
     pub fn svg(path: &Path) -> anyhow::Result<Self> {
-        Self::new(path, html::picture)
+        Self::new(
+            path,
+            What { name: "picture", beginning: b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<svg" },
+            html::picture,
+        )
     }
 
     /// One that is there already keeps its content until there is something to replace it with.
-    fn new(path: &Path, draw: fn(&Report) -> String) -> anyhow::Result<Self> {
-        Ok(Self { path: path.to_owned(), file: run::create(path, "page")?, draw })
+    fn new(path: &Path, what: What, draw: fn(&Report) -> String) -> anyhow::Result<Self> {
+        Ok(Self { path: path.to_owned(), file: new_file::create(path, what)?, draw })
     }
 
     fn draw(&mut self, report: &Report) -> anyhow::Result<()> {
         let Self { path, file, draw } = self;
         let text = draw(report);
-        replace(file, &text).with_context(|| format!("writing the page {}", path.display()))?;
-        eprintln!("tcp-trace: wrote {} ({} kB)", path.display(), text.len().div_ceil(1000));
+        replace(file, &text).with_context(|| format!("writing the page {}", shown(&*path)))?;
+        eprintln!("tcp-trace: wrote {} ({} kB)", shown(&*path), text.len().div_ceil(1000));
         Ok(())
     }
 }
 
 /// Puts `text` in the place of what the file held.
 fn replace(file: &mut File, text: &str) -> io::Result<()> {
-    if run::empty(file)? {
+    if new_file::empty(file)? {
         file.seek(SeekFrom::Start(0))?;
     }
     file.write_all(text.as_bytes())

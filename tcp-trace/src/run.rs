@@ -1,9 +1,8 @@
 //! A run: one source, the engine, one sink.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, BufWriter},
-    os::unix::fs::OpenOptionsExt as _,
     path::Path,
     time::Duration,
 };
@@ -13,6 +12,7 @@ use tcp_trace_core::{
     decode::DecodeError,
     filter::FilterSpec,
     findings::{Judge, Severity, Thresholds},
+    process::printable,
     session::Session,
     tracker::{self, Tracker},
 };
@@ -30,10 +30,12 @@ use crate::{
     confine::{self, Duty},
     engine::{Cadence, Engine, Total},
     exit::Exit,
+    new_file,
     outlet::Outlet,
     pages::{Page, Pages},
     progress::Progress,
-    recording::{RecordingError, Writer},
+    recording::{self, RecordingError, Writer},
+    shown::shown,
     sink::{Format, Sink, balance},
     source::{self, Live, Replay},
     survey::Scope,
@@ -155,13 +157,13 @@ fn live(settings: LiveSettings, plan: &Plan<'_>) -> anyhow::Result<Exit> {
         // Before anything is attached, so that a signal at any time ends the run in order.
         let mut stop = StopSignals::new()?;
         // Before anything is attached, so that a path that cannot be written costs nothing.
-        let file = plan.record.map(|path| create(path, "recording")).transpose()?;
+        let file = plan.record.map(|path| new_file::create(path, recording::FILE)).transpose()?;
         let pages = plan.pages()?;
         let LiveSettings { options, filter, duration, stacks } = settings;
         let mut live = source::start(&options, filter, stacks)?;
         announce(&live.session, plan);
         if let Some(file) = &file {
-            empty(file).context("emptying the recording")?;
+            new_file::empty(file).context("emptying the recording")?;
         }
         let recording = file.map(|file| Writer::new(file, &live.session)).transpose()?;
         let mut engine = engine(&live.session, &FilterSpec::default(), plan, recording, pages)?;
@@ -247,7 +249,7 @@ fn replay(path: &Path, filter: &FilterSpec, plan: &Plan<'_>) -> anyhow::Result<E
             Err(error) if error.is::<RecordingError>() => {
                 drop(progress);
                 engine.cut_off()?;
-                return Err(error).with_context(|| path.display().to_string());
+                return Err(error).with_context(|| shown(path));
             }
             other => other?,
         }
@@ -282,33 +284,12 @@ fn engine(
     Ok(Engine::new(tracker, Judge::new(plan.thresholds.clone()), cadence, Pages::new(sink, pages), recording))
 }
 
-/// Creates a recording, or whatever else it is, that only its owner may read: it tells who talks to whom. One that is there
-/// already keeps its content until there is something to replace it with.
-pub(crate) fn create(path: &Path, what: &str) -> anyhow::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .with_context(|| format!("creating the {what} {}", path.display()))
-}
-
-/// Empties a file that was there before; a pipe or a device has nothing to be emptied of. Returns whether it is a file.
-pub(crate) fn empty(file: &File) -> io::Result<bool> {
-    let is_file = file.metadata()?.is_file();
-    if is_file {
-        file.set_len(0)?;
-    }
-    Ok(is_file)
-}
-
 /// Says on standard error what is going on; a report says what it lacks itself.
 fn announce(session: &Session, plan: &Plan<'_>) {
     eprintln!("tcp-trace: tracing by {}; Ctrl-C ends", session.tiers().join(", "));
     if !matches!(plan.format, Format::Report | Format::ReportJson) {
         for degradation in &session.degradations {
-            eprintln!("tcp-trace: without {}: {}", degradation.feature, degradation.reason);
+            eprintln!("tcp-trace: without {}: {}", degradation.feature, printable(&degradation.reason));
         }
     }
 }

@@ -21,7 +21,23 @@ pub(crate) struct Args {
     args: Vec<OsString>,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct SoakArgs {
+    /// How long it takes.
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    minutes: u64,
+}
+
 pub(crate) fn run(Args { args }: &Args) -> Result<ExitCode> {
+    measure(args)
+}
+
+/// The part of the benchmarks that is a test, and takes an hour.
+pub(crate) fn soak(SoakArgs { minutes }: &SoakArgs) -> Result<ExitCode> {
+    measure(&["soak-agent".into(), "--minutes".into(), minutes.to_string().into()])
+}
+
+fn measure(args: &[OsString]) -> Result<ExitCode> {
     let mut command = command()?;
     command.args(args);
     process::announce(&command);

@@ -5,25 +5,31 @@ use std::{env::consts::ARCH, process::ExitCode, time::Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
+    dependencies,
     ebpf::{self, Comparison},
+    msrv,
     object::{
         self,
         recipe::Recipe,
         toolchain::{Core, Toolchain},
     },
-    process, vm, workspace,
+    privilege, process, tidy, vm, workspace,
 };
 
 type Step = fn() -> Result<()>;
 
 /// The steps, the quick ones first.
-const STEPS: [(&str, Step); 7] = [
+const STEPS: [(&str, Step); 11] = [
     ("format", format),
+    ("tidy", tidy::check),
     ("lint", lint),
     ("lint the eBPF crate", lint_ebpf),
     ("committed eBPF object", compare_ebpf),
     ("documentation", document),
+    ("dependencies", dependencies::check),
     ("test", test),
+    ("main job", main_job),
+    ("oldest compiler", msrv::check),
     ("test on other kernels", test_in_guests),
 ];
 
@@ -88,6 +94,14 @@ fn document() -> Result<()> {
 
 fn test() -> Result<()> {
     process::run(workspace::cargo().args(["xtask", "test"]))
+}
+
+/// As whoever has just cloned the repository runs it.
+fn main_job() -> Result<()> {
+    if !privilege::is_root() && !privilege::sudo_is_silent() {
+        return skip("tracing takes root");
+    }
+    process::run(workspace::cargo().args(["xtask", "run", "report", "--duration", "3s"]))
 }
 
 /// How every kind of connection lives and dies, on every kernel. The whole suite on all of them takes a quarter of an hour

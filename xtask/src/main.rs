@@ -4,8 +4,10 @@
 
 mod bench;
 mod ci;
+mod dependencies;
 mod e2e;
 mod ebpf;
+mod msrv;
 /// The very files that `tcp-trace/build.rs` uses, so that both make the same object.
 #[path = "../../tcp-trace/build/ebpf.rs"]
 mod object;
@@ -16,6 +18,7 @@ mod run;
 mod setup;
 mod strip;
 mod test;
+mod tidy;
 mod vm;
 mod workspace;
 
@@ -37,10 +40,16 @@ enum Chore {
     Test(test::Args),
     /// Measure the program beside other tools and beside the least that the kernel permits; needs root.
     Bench(bench::Args),
+    /// Run the agent at full churn for an hour with every exporter at work, one of them failing; needs root.
+    Soak(bench::SoakArgs),
     /// Run the live tests on other kernels, in virtual machines.
     Vm(vm::Args),
     /// Run the agent against real collectors, databases and clusters: by hand, because they take minutes to build.
     E2e(e2e::Args),
+    /// Check the rules of the house that no lint of the compiler holds: fences, lengths, links.
+    Tidy,
+    /// Check what other people's code comes in: licences, sources, known faults, and whether it is used.
+    Dependencies,
     /// Do everything that CI does.
     Ci,
 }
@@ -52,8 +61,11 @@ fn main() -> ExitCode {
         Chore::Run(args) => run::run(&args),
         Chore::Test(args) => test::run(&args),
         Chore::Bench(args) => bench::run(&args),
+        Chore::Soak(args) => bench::soak(&args),
         Chore::Vm(args) => vm::run(&args),
         Chore::E2e(args) => e2e::run(&args),
+        Chore::Tidy => tidy::run(),
+        Chore::Dependencies => dependencies::run(),
         Chore::Ci => ci::run(),
     };
     done.unwrap_or_else(|error| {

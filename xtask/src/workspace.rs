@@ -68,6 +68,15 @@ pub(crate) fn target_dir() -> Result<PathBuf> {
         .context("`cargo metadata` names no target folder")
 }
 
+/// The oldest compiler that the program's package is said to compile with, such as `1.95`.
+pub(crate) fn rust_version() -> Result<String> {
+    let metadata = metadata()?;
+    let packages = metadata["packages"].as_array().into_iter().flatten();
+    let mut own = packages.filter(|package| package["name"] == PROGRAM);
+    let version = own.next().and_then(|package| package["rust_version"].as_str().map(ToOwned::to_owned));
+    version.context("the program's package names no rust-version")
+}
+
 /// Kind and name of each target of the program's package.
 pub(crate) fn program_targets() -> Result<Vec<(String, String)>> {
     let metadata = metadata()?;

@@ -7,11 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::{
     Evidence, Finding, Severity, Share, Subject,
     memory::{Case, Rate},
-    subject::{same, who},
+    subject::{named, same, who},
 };
 use crate::{
     endpoint::Endpoint,
-    process::printable,
     report::{CloseWaitKinds, CloseWaitProcess, PeerCount, ProcessIdentity, TransitionCount},
     state::TcpState,
 };
@@ -164,7 +163,7 @@ fn sentences(row: &CloseWaitProcess) -> (String, String) {
 fn opened_at(row: &CloseWaitProcess) -> Option<(String, u64)> {
     let known = row.stacks.iter().flatten().find_map(|stack| Some((stack.opened_at.as_ref()?, stack.count)));
     let (place, count) = known?;
-    Some((format!("were {}", printable(&place.text(FUNCTIONS))), count))
+    Some((format!("were {}", named(&place.text(FUNCTIONS))), count))
 }
 
 /// Functions of a stack that a sentence names.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Evidence, Finding, Severity, Share, Subject,
     memory::Case,
-    subject::{boxed, who},
+    subject::{boxed, named, who},
 };
 use crate::{
     endpoint::Endpoint,
@@ -156,7 +156,7 @@ fn several(names: &Names) -> String {
     let known = || names.iter().filter_map(|(name, count)| Some(((*name)?, count)));
     let count: u64 = known().map(|(_, count)| count).sum();
     let shown = known().take(3);
-    let shown = shown.map(|(name, _)| name.map_or_else(|| "?".to_owned(), |name| name.to_string()));
+    let shown = shown.map(|(name, _)| name.map_or_else(|| "?".to_owned(), |name| named(&name.to_string())));
     let shown = shown.collect::<Vec<_>>().join(", ");
     let more = if known().count() > 3 { ", …" } else { "" };
     let unknown = if names.contains_key(&None) { " and of unknown ones" } else { "" };

@@ -116,10 +116,15 @@ pub(super) fn boxed(process: Option<&ProcessIdentity>) -> Option<Box<ProcessIden
     process.cloned().map(Box::new)
 }
 
+/// A name in a sentence: a backtick in it would pair with that of a command, and have something else taken for the command.
+pub(super) fn named(name: &str) -> String {
+    printable(name).replace('`', "\\u{60}")
+}
+
 /// `nginx (1234)`, or that it is not known.
 pub(super) fn who(process: Option<&ProcessIdentity>) -> String {
     let Some(process) = process else { return "an unknown process".to_owned() };
-    let name = process.comm.as_ref().map_or_else(|| "?".to_owned(), Comm::to_string);
+    let name = process.comm.as_ref().map_or_else(|| "?".to_owned(), |comm| named(&Comm::to_string(comm)));
     format!("{name} ({})", process.pid)
 }
 
@@ -131,7 +136,7 @@ impl fmt::Display for Subject {
             Self::Process { process } => f.write_str(&who(process.as_deref())),
             Self::Container { container } => {
                 let name = container.name.as_deref().unwrap_or(&container.id);
-                write!(f, "container {}", printable(name))
+                write!(f, "container {}", named(name))
             }
             Self::Listener { local, netns: _, process } => {
                 write!(f, "listener {} of {}", end(local), who(process.as_deref()))
@@ -140,7 +145,7 @@ impl fmt::Display for Subject {
             Self::Destination { peer, process } => write!(f, "{} → {}", who(process.as_deref()), end(peer)),
             Self::LocalPorts { netns: _, local, peer, process: _ } => write!(f, "ports of {local} → {peer}"),
             Self::Namespace { netns, name } => match name {
-                Some(name) => write!(f, "network namespace {}", printable(name)),
+                Some(name) => write!(f, "network namespace {}", named(name)),
                 None => write!(f, "network namespace {netns}"),
             },
         }

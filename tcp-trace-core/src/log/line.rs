@@ -177,14 +177,14 @@ mod tests {
             labels in proptest::collection::btree_map(any::<String>(), any::<String>(), 0..3),
         ) {
             let origin = Origin { host, cluster, labels };
-            let (mut writer, mut lines, mut expected) = (LogWriter::new(&origin), Vec::new(), String::new());
+            let (mut writer, mut lines, mut expected) = (LogWriter::new(&origin), Vec::new(), Vec::new());
             for change in changes {
                 let document = Document::Transition(change);
                 writer.write(&mut lines, &document);
-                expected += &serde_json::to_string(&Line { origin: &origin, document: &document }).unwrap();
-                expected.push('\n');
+                crate::json::to_writer(&mut expected, &Line { origin: &origin, document: &document }).unwrap();
+                expected.push(b'\n');
             }
-            prop_assert_eq!(String::from_utf8(lines).unwrap(), expected);
+            prop_assert_eq!(String::from_utf8(lines).unwrap(), String::from_utf8(expected).unwrap());
         }
     }
 }

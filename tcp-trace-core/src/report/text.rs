@@ -7,6 +7,7 @@ use std::{
 
 use crate::{
     endpoint::Endpoint,
+    json,
     process::{Comm, Owner, OwnerSource},
     state::TcpState,
     time::WallTime,
@@ -161,9 +162,9 @@ pub(crate) fn plain(comm: &Comm) -> Option<&[u8]> {
     Some(comm.as_bytes()).filter(|bytes| bytes.iter().all(harmless))
 }
 
-/// What serde makes of it. Neither writing to a vector nor these types can fail.
+/// What [`json`] makes of it. Neither writing to a vector nor these types can fail.
 pub(crate) fn escaped(out: &mut Vec<u8>, value: &impl serde::Serialize) {
-    if serde_json::to_writer(&mut *out, value).is_err() {
+    if json::to_writer(&mut *out, value).is_err() {
         debug_assert!(false, "strings and numbers always serialise");
     }
 }

@@ -245,3 +245,9 @@ pub(crate) fn find(program: &str) -> Option<std::path::PathBuf> {
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
     folders.map(|folder| folder.join(program)).find(|path| File::open(path).is_ok())
 }
+
+/// Entries of a folder of `/proc/PID`: `fd`, `task`.
+pub(crate) fn entries(pid: u32, folder: &str) -> Result<u64> {
+    let path = format!("/proc/{pid}/{folder}");
+    Ok(fs::read_dir(&path).with_context(|| format!("reading {path}"))?.count() as u64)
+}

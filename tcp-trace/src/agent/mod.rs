@@ -26,6 +26,7 @@ use tcp_trace_core::{
     filter::FilterSpec,
     findings::Judge,
     log::Origin,
+    process::{printable, printable_lines},
     session::Session,
     tracker::{self, Tracker},
 };
@@ -36,7 +37,7 @@ use tokio::{
 
 use self::{
     desk::{Desk, Run},
-    http::{Board, Server},
+    http::{Access, Board, Server},
     notify::Manager,
 };
 use crate::{
@@ -49,6 +50,7 @@ use crate::{
     engine::{Cadence, Engine},
     exit::{Exit, Usage},
     recording::RecordingError,
+    shown::shown,
     source::{self, Live, Replay},
     survey::Scope,
 };
@@ -74,7 +76,7 @@ pub fn run(args: &AgentArgs, verbose: u8) -> anyhow::Result<Exit> {
 
 /// The file, and what goes before it.
 fn configuration(args: &AgentArgs) -> Result<Config, Usage> {
-    let mut config = args.config.as_deref().map(config::read).transpose()?.unwrap_or_default();
+    let mut config = args.config.as_deref().map(config::load).transpose()?.unwrap_or_default();
     if args.config.is_none() {
         config.http.listen = Some(DEFAULT_LISTEN);
     }
@@ -90,10 +92,12 @@ fn configuration(args: &AgentArgs) -> Result<Config, Usage> {
     if let Some(listen) = args.http_listen {
         config.http.listen = Some(listen);
     }
+    config.http.allow_remote |= args.http_allow_remote;
     if let Some(interval) = args.interval {
         config.report.interval = values::Period(interval);
     }
-    config.check().map_err(|(key, what)| Usage(format!("{key}: {what}")))?;
+    let file = args.config.as_deref().map_or_else(String::new, |path| format!("--config {}: ", shown(path)));
+    config.check().map_err(|(key, what)| Usage(format!("{file}{key}: {what}")))?;
     Ok(config)
 }
 
@@ -101,12 +105,14 @@ fn configuration(args: &AgentArgs) -> Result<Config, Usage> {
 fn check(config: &Config, verbose: u8) -> anyhow::Result<Exit> {
     let (source, filter, _) = config.source.arguments()?;
     settings::live(&source, &filter, verbose)?;
+    let access = Access::read(&config.http)?;
+    let token = if access.wants_token() { ", for those who have a token" } else { "" };
     let mut lines = vec![format!(
         "report each {}; metrics {}",
         seconds(config.report.interval.0),
         config.http.listen.map_or_else(
             || "not served (http.listen is not set)".to_owned(),
-            |listen| format!("on http://{listen}/metrics")
+            |listen| format!("on {}://{listen}/metrics{token}", access.scheme())
         )
     )];
     for (name, sink) in &config.sinks {
@@ -176,8 +182,7 @@ fn live(args: &AgentArgs, config: Config, verbose: u8) -> anyhow::Result<Exit> {
             settings::live(&source, &filter, verbose)?;
         let board = Arc::<Board>::default();
         // Before anything is attached, too: what cannot be listened on costs nothing.
-        let server =
-            config.http.listen.map(|listen| Server::start(listen, Arc::clone(&board))).transpose()?;
+        let server = serve(&config, &board, Access::read(&config.http)?)?;
         let live = source::start(&options, filter, stacks)?;
         // Sinks open their files with the rights that they will have when they open them again.
         confine::assume(&Duty::Steer);
@@ -195,16 +200,21 @@ fn live(args: &AgentArgs, config: Config, verbose: u8) -> anyhow::Result<Exit> {
     })
 }
 
+/// Listens, if that is wanted.
+fn serve(config: &Config, board: &Arc<Board>, access: Access) -> anyhow::Result<Option<Server>> {
+    config.http.listen.map(|listen| Server::start(listen, Arc::clone(board), access)).transpose()
+}
+
 fn announce(session: &Session, server: Option<&Server>) {
     eprintln!(
         "tcp-trace: tracing by {}; SIGTERM ends, SIGHUP reads the configuration again",
         session.tiers().join(", ")
     );
     for degradation in &session.degradations {
-        eprintln!("tcp-trace: without {}: {}", degradation.feature, degradation.reason);
+        eprintln!("tcp-trace: without {}: {}", degradation.feature, printable(&degradation.reason));
     }
     if let Some(server) = server {
-        eprintln!("tcp-trace: metrics on http://{}/metrics", server.address);
+        eprintln!("tcp-trace: metrics on {}", server.url());
     }
 }
 
@@ -275,9 +285,7 @@ impl Agent<'_> {
             }
             Err(error) => {
                 self.engine.outlet().reloaded(false);
-                eprintln!(
-                    "tcp-trace: the configuration was read again and not taken; the old one holds: {error:#}"
-                );
+                not_taken(&error);
             }
         }
         self.manager.ready(&self.status());
@@ -293,15 +301,15 @@ impl Agent<'_> {
             eprintln!("tcp-trace: [metrics] has changed, which takes a restart; the old one holds");
             config.metrics = self.config.metrics;
         }
-        let server = (config.http.listen != self.config.http.listen)
-            .then(|| {
-                config.http.listen.map(|listen| Server::start(listen, Arc::clone(&self.board))).transpose()
-            })
-            .transpose()?;
+        let access = Access::read(&config.http)?;
+        let moves = config.http.listen != self.config.http.listen;
+        let server = moves.then(|| serve(&config, &self.board, access.clone())).transpose()?;
         let (origin, not) = (origin(&config, &self.session), left_out(&config, &self.session));
         self.engine.outlet().reconfigure(&config, origin, not)?;
-        if let Some(server) = server {
-            self.server = server;
+        match (server, &self.server) {
+            (Some(server), _) => self.server = server,
+            (None, Some(server)) => server.renew(access),
+            (None, None) => {}
         }
         let cadence = Cadence::new(self.engine.now(), nanoseconds(config.report.interval.0));
         let lingering = nanoseconds(config.report.close_wait_after.0);
@@ -318,6 +326,13 @@ impl Agent<'_> {
         let Self { engine, config, .. } = self;
         conclude(engine, &config)
     }
+}
+
+fn not_taken(error: &anyhow::Error) {
+    eprintln!(
+        "tcp-trace: the configuration was read again and not taken; the old one holds: {}",
+        printable_lines(&format!("{error:#}"))
+    );
 }
 
 /// Sends what is left, and says what was lost.
@@ -337,8 +352,8 @@ fn conclude(engine: Engine<Desk>, config: &Config) -> anyhow::Result<Exit> {
 fn replay(args: &AgentArgs, config: &Config, path: &std::path::Path) -> anyhow::Result<Exit> {
     let (mut replay, session) = Replay::open(path)?;
     let board = Arc::<Board>::default();
-    let server = config.http.listen.filter(|_| serves(args, config));
-    let server = server.map(|listen| Server::start(listen, Arc::clone(&board))).transpose()?;
+    let server =
+        if serves(args, config) { serve(config, &board, Access::read(&config.http)?)? } else { None };
     confine::assume_alone(&Duty::Steer);
     let desk = Desk::new(
         config,
@@ -372,15 +387,11 @@ fn replay(args: &AgentArgs, config: &Config, path: &std::path::Path) -> anyhow::
         engine.cut_off()?;
     }
     if let Some(server) = &server {
-        eprintln!(
-            "tcp-trace: the recording is at its end; its metrics stay on http://{}/metrics",
-            server.address
-        );
-        wait_for_the_end(&board)?;
+        wait_for_the_end(args, server, &board)?;
     }
     let exit = conclude(engine, config)?;
     match damage {
-        Some(error) => Err(error).with_context(|| path.display().to_string()),
+        Some(error) => Err(error).with_context(|| shown(path)),
         None => Ok(exit),
     }
 }
@@ -390,19 +401,27 @@ fn serves(args: &AgentArgs, config: &Config) -> bool {
     args.http_listen.is_some() || args.config.is_some() && config.http.listen.is_some()
 }
 
-fn wait_for_the_end(board: &Board) -> anyhow::Result<()> {
+/// Answers until it is stopped. Read again are only the certificate and the tokens: there is nothing else to come.
+fn wait_for_the_end(args: &AgentArgs, server: &Server, board: &Board) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .build()
         .context("starting the runtime")?;
     runtime.block_on(async {
+        // Before anybody is told, so that a signal which answers it ends this in order.
         let mut signals = Signals::new()?;
+        eprintln!("tcp-trace: the recording is at its end; its metrics stay on {}", server.url());
         let mut beats = every(Duration::from_secs(1));
         loop {
             tokio::select! {
                 () = signals.end.wait() => return Ok(()),
-                _ = signals.reload.recv() => {}
+                _ = signals.reload.recv() => {
+                    match configuration(args).map_err(Into::into).and_then(|config| Access::read(&config.http)) {
+                        Ok(access) => server.renew(access),
+                        Err(error) => not_taken(&error),
+                    }
+                }
                 _ = beats.tick() => board.turn(),
             }
         }

@@ -32,6 +32,9 @@ pub struct AgentArgs {
         help_heading = "In place of the file"
     )]
     pub http_listen: Option<SocketAddr>,
+    /// Let that be an address that other hosts reach: without a token anybody there may read it [http.allow_remote]
+    #[arg(long, env = "TCP_TRACE_HTTP_ALLOW_REMOTE", help_heading = "In place of the file")]
+    pub http_allow_remote: bool,
     /// How often to report [report.interval]
     #[arg(long, value_name = "D", value_parser = units::duration, env = "TCP_TRACE_INTERVAL", help_heading = "In place of the file")]
     pub interval: Option<Duration>,

@@ -3,7 +3,13 @@
 //!
 //! A flag goes before the environment, the environment before the file, the file before the default.
 
-use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::Deserialize;
 use tcp_trace_core::{findings::Thresholds, metrics::Settings, process::printable, tracker::MAX_CONNECTIONS};
@@ -19,6 +25,7 @@ use crate::{
         values::{Period, Size},
     },
     exit::Usage,
+    shown::shown,
     sink,
 };
 
@@ -130,8 +137,16 @@ impl Default for Report {
 pub struct Http {
     /// Address and port; without it nothing listens.
     pub listen: Option<SocketAddr>,
-    /// Whether an address may be given that other hosts reach. What is told there is told to anybody.
+    /// Whether an address may be given that other hosts reach. What is told there is told to anybody, unless there is a
+    /// `token_file`.
     pub allow_remote: bool,
+    /// A certificate (PEM), and what leads from it to its authority: TLS is spoken then, and nothing else.
+    pub certificate: Option<PathBuf>,
+    /// Its private key (PEM, without a passphrase), which others may not be able to read.
+    pub key: Option<PathBuf>,
+    /// Bearer tokens, one a line, of which one has to be shown by whoever wants the metrics. Others may not be able to read
+    /// the file.
+    pub token_file: Option<PathBuf>,
 }
 
 /// `[sinks.NAME]`
@@ -236,25 +251,33 @@ impl Source {
 /// If it cannot be read, or has a key or a value that means nothing: one that is ignored would be a setting that
 /// somebody believes in.
 pub fn read(path: &Path) -> Result<Config, Usage> {
-    let text = fs::read_to_string(path).map_err(|error| {
-        Usage(format!("--config {}: {error}; give a readable file of TOML", path.display()))
-    })?;
-    parse(&text).map_err(|error| Usage(format!("--config {}: {error}", path.display())))
+    let config = load(path)?;
+    config.check().map_err(|(key, what)| Usage(format!("--config {}: {key}: {what}", shown(path))))?;
+    Ok(config)
+}
+
+/// Reads a file of which only the single values were looked at: for who has something to put before it, and checks it then.
+///
+/// # Errors
+///
+/// If it cannot be read, or has a key or a value that means nothing.
+pub fn load(path: &Path) -> Result<Config, Usage> {
+    let text = fs::read_to_string(path)
+        .map_err(|error| Usage(format!("--config {}: {error}; give a readable file of TOML", shown(path))))?;
+    parse(&text).map_err(|error| Usage(format!("--config {}: {error}", shown(path))))
 }
 
 fn parse(text: &str) -> Result<Config, String> {
     let at = |span: Option<std::ops::Range<usize>>| {
         span.map_or(1, |span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1)
     };
-    let config: Config = toml::from_str(text).map_err(|error| {
+    toml::from_str(text).map_err(|error| {
         let what = printable(error.message()).into_owned();
         let line = at(error.span());
         format!(
             "line {line}: {what}; correct it or leave it out, docs/agent.md and docs/findings.md have every key, its unit and its default"
         )
-    })?;
-    config.check().map_err(|(key, what)| format!("{key}: {what}"))?;
-    Ok(config)
+    })
 }
 
 impl Config {
@@ -272,7 +295,14 @@ impl Config {
             return wrong(
                 "http.listen",
                 "other hosts reach this address, and anybody there may read what it tells; give one of 127.0.0.0/8 or \
-                 [::1], or set http.allow_remote = true",
+                 [::1], or set http.allow_remote = true (--http-allow-remote), best with http.certificate, http.key \
+                 and http.token_file",
+            );
+        }
+        if self.http.certificate.is_some() != self.http.key.is_some() {
+            return wrong(
+                if self.http.key.is_some() { "http.key" } else { "http.certificate" },
+                "a certificate and its key are of no use without each other; give both of http.certificate and http.key",
             );
         }
         if self.report.interval.0 < Duration::from_secs(1) {
@@ -355,16 +385,24 @@ mod tests {
     fn what_cannot_be_meant_is_refused_with_its_key() {
         for (text, key, what) in [
             ("[http]\nlisten = \"0.0.0.0:9981\"\n", "http.listen: ", "set http.allow_remote = true"),
+            ("[http]\nkey = \"/k\"\n", "http.key: ", "give both of http.certificate and http.key"),
+            (
+                "[http]\ncertificate = \"/c\"\n",
+                "http.certificate: ",
+                "give both of http.certificate and http.key",
+            ),
             ("[report]\ninterval = \"10ms\"\n", "report.interval: ", "give 1s or more"),
             ("[sinks.a]\nlevel = \"all\"\n", "sinks.a: ", "give it one table of stdout, file"),
             ("[sinks.a.stdout]\n[sinks.b.stdout]\n", "sinks: ", "more than one writes to standard output"),
             ("[sinks.a]\nqueue = 0\n[sinks.a.stdout]\n", "sinks.a: ", "must be 1 or more"),
             ("[sinks.\"a b\".stdout]\n", "sinks: ", "letters, digits"),
         ] {
-            let error = parse(text).unwrap_err();
+            let (at, what_it_says) = parse(text).unwrap().check().unwrap_err();
+            let error = format!("{at}: {what_it_says}");
             assert!(error.starts_with(key) && error.contains(what), "{text}: {error}");
         }
-        assert!(parse("[http]\nlisten = \"0.0.0.0:9981\"\nallow_remote = true\n").is_ok());
+        let allowed = parse("[http]\nlisten = \"0.0.0.0:9981\"\nallow_remote = true\n").unwrap();
+        assert_eq!(allowed.check(), Ok(()));
     }
 
     #[test]
@@ -398,7 +436,7 @@ mod tests {
         assert!(found > 25, "{found} keys");
         let examples = book.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
         for example in examples {
-            parse(example).unwrap();
+            parse(example).unwrap().check().unwrap();
         }
     }
 }

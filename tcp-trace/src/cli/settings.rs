@@ -211,10 +211,11 @@ pub(crate) fn netns_inode(text: &str) -> Result<u32, Usage> {
         return Ok(inode);
     }
     let path = if text.contains('/') { text.to_owned() } else { format!("/run/netns/{text}") };
+    let (text, shown) = (printable(text), printable(&path));
     let inode = inode_of(Path::new(&path)).map_err(|error| {
-        Usage(format!("--netns {text}: {path}: {error}; give a path such as /proc/PID/ns/net, a name of `ip netns`, or an inode number"))
+        Usage(format!("--netns {text}: {shown}: {error}; give a path such as /proc/PID/ns/net, a name of `ip netns`, or an inode number"))
     })?;
-    u32::try_from(inode).map_err(|_too_large| Usage(format!("--netns {text}: {path} is no namespace file")))
+    u32::try_from(inode).map_err(|_too_large| Usage(format!("--netns {text}: {shown} is no namespace file")))
 }
 
 /// An id, or a directory of the cgroup2 hierarchy, whose inode number is the id.
@@ -227,7 +228,8 @@ fn cgroup_id(text: &str) -> Result<u64, Usage> {
     inside.into_iter().chain([Path::new(text).to_owned()]).find_map(|path| inode_of(&path).ok()).ok_or_else(
         || {
             Usage(format!(
-                "--cgroup {text}: no such directory in the cgroup2 hierarchy; give its path there, or an id"
+                "--cgroup {}: no such directory in the cgroup2 hierarchy; give its path there, or an id",
+                printable(text)
             ))
         },
     )

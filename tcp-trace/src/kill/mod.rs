@@ -16,6 +16,7 @@ use anyhow::Context as _;
 use tcp_trace_core::{
     doctor::{Feature, names},
     kill::{Action, Entry, Wish},
+    process::printable,
 };
 
 pub use act::act;
@@ -44,7 +45,7 @@ pub fn run(args: &KillArgs) -> anyhow::Result<Exit> {
     };
     let netns = args.netns.as_deref().map(settings::netns_inode).transpose()?;
     let look = look(args.pid, &wish, netns)?;
-    look.problems.iter().for_each(|problem| eprintln!("tcp-trace: {problem}"));
+    look.problems.iter().for_each(|problem| eprintln!("tcp-trace: {}", printable(problem)));
     // What was not refused would be all the same, if nobody may do it.
     let permitted = try_to_destroy().map_err(|error| not_here(&error));
     if args.yes && look.candidates.iter().any(Candidate::is_to_be_destroyed) {

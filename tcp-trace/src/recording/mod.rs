@@ -14,8 +14,12 @@ mod writer;
 pub use reader::{Reader, RecordingError};
 pub use writer::Writer;
 
+use crate::new_file::What;
+
 const MAGIC: [u8; 8] = *b"TCPTRACE";
 /// Version of the container; the version of the records in it is `tcp_trace_common::WIRE_VERSION`.
 const VERSION: u32 = 1;
+/// What a file has to be that is replaced by one.
+pub(crate) const FILE: What = What { name: "recording", beginning: &MAGIC };
 /// No writer makes a longer header or block; a reader asked for more memory than this is being lied to.
 const MAX_PART: u32 = 64 * 1024 * 1024;

@@ -19,10 +19,10 @@ use serde::Deserialize;
 use tcp_trace_core::{
     endpoint::Endpoint,
     log::{Document, LogWriter, Origin},
-    process::{Comm, Owner},
+    process::{Comm, Owner, printable},
 };
 
-use crate::agent::export::Failure;
+use crate::{agent::export::Failure, shown::shown};
 
 /// How long the journal may keep a datagram waiting.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -88,7 +88,7 @@ impl Journald {
         let socket = UnixDatagram::unbound().context("a socket for the journal")?;
         socket.set_write_timeout(Some(PATIENCE))?;
         let address = SocketAddrUnix::new(&config.socket)
-            .with_context(|| format!("`socket`: {} can be no socket", config.socket.display()))?;
+            .with_context(|| format!("`socket`: {} can be no socket", shown(&config.socket)))?;
         Ok(Self {
             config: config.clone(),
             origin: origin.clone(),
@@ -182,7 +182,7 @@ impl Journald {
     }
 
     fn said(&self, error: &io::Error) -> String {
-        let path = self.config.socket.display();
+        let path = shown(&self.config.socket);
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 format!("the journal does not listen at {path}: {error}; is systemd-journald running?")
@@ -217,12 +217,13 @@ impl Entry {
     }
 
     fn origin(&mut self, Origin { host, cluster, labels }: &Origin) {
-        self.add("TCP_TRACE_HOST", host);
+        // A recording may come from anywhere, and the name of its host with it.
+        self.add("TCP_TRACE_HOST", &printable(host));
         if let Some(cluster) = cluster {
-            self.add("TCP_TRACE_CLUSTER", cluster);
+            self.add("TCP_TRACE_CLUSTER", &printable(cluster));
         }
         for (name, value) in labels {
-            self.add(&label(name), value);
+            self.add(&label(name), &printable(value));
         }
     }
 

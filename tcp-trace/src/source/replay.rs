@@ -10,7 +10,10 @@ use anyhow::Context as _;
 use tcp_trace_core::{record::kind, session::Session};
 
 use super::Batch;
-use crate::recording::{Reader, RecordingError};
+use crate::{
+    recording::{Reader, RecordingError},
+    shown::shown,
+};
 
 /// For the heads of blocks. What is longer, which is what blocks hold, is read past the buffer.
 const BUFFER: usize = 8 * 1024;
@@ -36,7 +39,7 @@ impl Replay {
             let (reader, session) = Reader::new(BufReader::with_capacity(BUFFER, file))?;
             Ok((Self { reader, length, complete: false }, session))
         };
-        open().with_context(|| path.display().to_string())
+        open().with_context(|| shown(path))
     }
 
     /// The length of the file; `None` of a pipe.

@@ -1,6 +1,11 @@
 //! The committed recording, on screens of three sizes, against committed texts (`BLESS=1` writes them anew); and keys.
 
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use ratatui::{
     buffer::Buffer,
@@ -28,6 +33,9 @@ use crate::{
     source::Replay,
 };
 
+#[path = "../../tests/shared/poison.rs"]
+mod poison;
+
 const SIZES: [(u16, u16); 3] = [(80, 24), (120, 40), (200, 60)];
 
 fn data() -> PathBuf {
@@ -36,7 +44,11 @@ fn data() -> PathBuf {
 
 /// A report of every five seconds of the committed recording, as `top --from` makes them.
 fn frames() -> Vec<Arc<Frame>> {
-    let (mut replay, session) = Replay::open(&data().join("incident.tctrace")).unwrap();
+    frames_of(&data().join("incident.tctrace"))
+}
+
+fn frames_of(recording: &Path) -> Vec<Arc<Frame>> {
+    let (mut replay, session) = Replay::open(recording).unwrap();
     let settings = tracker::Settings { changes: true, ..tracker::Settings::default() };
     let cadence = Cadence::new(session.started, 5_000_000_000);
     let tracker = Tracker::new(session, &FilterSpec::default(), settings).unwrap();
@@ -51,8 +63,12 @@ fn frames() -> Vec<Arc<Frame>> {
 
 /// As if it happened now.
 fn live() -> Model {
+    live_of(frames())
+}
+
+fn live_of(frames: Vec<Arc<Frame>>) -> Model {
     let mut model = Model::live(Palette { depth: Depth::Many });
-    for frame in frames() {
+    for frame in frames {
         model.take_changes(frame.changes.clone(), 0);
         model.take(frame);
     }
@@ -112,6 +128,29 @@ fn every_view_at_three_sizes() {
             assert_committed(&name, &text(&draw(&mut model, (width, height))));
         }
     }
+}
+
+#[test]
+fn names_that_others_have_chosen_are_only_names() {
+    let path = std::env::temp_dir().join(format!("tcp-trace-top-names-{}.tctrace", std::process::id()));
+    let endless = poison::endless();
+    for (what, name) in poison::HOSTILE.iter().copied().chain([("long", &*endless)]) {
+        fs::write(&path, poison::poisoned(&data().join("incident.tctrace"), name)).unwrap();
+        let mut model = live_of(frames_of(&path));
+        let mut seen = String::new();
+        for screen in Screen::ALL {
+            for overlay in [None, Some(Overlay::Findings), Some(Overlay::Missing)] {
+                model.show(screen);
+                model.overlay = overlay;
+                for size in SIZES {
+                    seen += &text(&draw(&mut model, size));
+                }
+            }
+        }
+        poison::assert_harmless(what, &seen);
+        assert!(seen.contains(poison::MARK), "{what}: {seen}");
+    }
+    fs::remove_file(&path).unwrap();
 }
 
 #[test]

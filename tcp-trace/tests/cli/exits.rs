@@ -150,11 +150,45 @@ fn a_recording_that_cannot_be_created_is_1_before_anything_is_attached() {
 }
 
 #[test]
+fn what_is_no_recording_of_ours_is_not_overwritten() {
+    let folder = Folder::new("not-ours");
+    let notes = folder.0.join("notes");
+    fs::write(&notes, "what was said at 3").expect("the folder can be written");
+    let record = |name: &str| {
+        let mut program = program(TCP_TRACE);
+        program.args(["record", "--duration", "1s", name]).current_dir(&folder.0);
+        let run = Run::from(program.output().expect("the binary runs"));
+        assert_eq!((run.code, run.stdout.as_str()), (Some(1), ""), "{run:#?}");
+        run.stderr
+    };
+    let said = record("notes");
+    assert!(
+        said.contains("creating the recording notes: it is no recording, and is left as it is"),
+        "{said}"
+    );
+    assert_eq!(fs::read_to_string(&notes).expect("it is there"), "what was said at 3");
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    // What somebody might have put into a shared folder, to read what is written or to have something else overwritten.
+    let nobody = |name: &str| {
+        std::os::unix::fs::lchown(folder.0.join(name), Some(65_534), None).expect("root may give files away");
+        record(name)
+    };
+    std::os::unix::fs::symlink("/etc/passwd", folder.0.join("link")).expect("the folder can be written");
+    assert!(nobody("link").contains("it is a symbolic link of another user (65534)"));
+    fs::write(folder.0.join("empty"), "").expect("the folder can be written");
+    assert!(nobody("empty").contains("it belongs to another user (65534), who could read what is written"));
+}
+
+#[test]
 fn without_privileges_it_is_3_and_one_sentence_says_what_is_missing() {
     let folder = Folder::new("unprivileged");
     let old = folder.0.join("old.tctrace");
-    fs::write(&old, "an older recording").expect("the folder can be written");
-    fs::set_permissions(&old, fs::Permissions::from_mode(0o666)).expect("the file is ours");
+    fs::write(&old, "TCPTRACE an older recording").expect("the folder can be written");
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&old, Some(65_534), None).expect("root may give files away");
+    }
     // Where the build lies a stranger may not even look. Another process makes the copy: a file that is open for
     // writing here could be inherited by the child of another test, and is then too busy to be run.
     let copy = folder.0.join("tcp-trace");
@@ -171,7 +205,7 @@ fn without_privileges_it_is_3_and_one_sentence_says_what_is_missing() {
         assert_eq!(run.stderr, missing(&copy), "{arguments:?}");
     }
     let kept = fs::read_to_string(&old).expect("it is still there");
-    assert_eq!(kept, "an older recording", "what cannot be replaced is not destroyed");
+    assert_eq!(kept, "TCPTRACE an older recording", "what cannot be replaced is not destroyed");
 }
 
 fn missing(program: &Path) -> String {

@@ -50,11 +50,31 @@ fn the_page_and_the_picture_are_what_they_were() {
 #[test]
 fn a_page_takes_the_place_of_a_longer_one() {
     let page = Target::new("again.html");
-    fs::write(&page.0, "x".repeat(1 << 20)).expect("the test's folder can be written");
+    fs::write(&page.0, "<!DOCTYPE html>".to_owned() + &"x".repeat(1 << 20))
+        .expect("the test's folder can be written");
     let recording = Recording::new("again", &Tape::new(session()).end());
     replay(&recording, &format!("report {}", page.flag("--html"))).good();
     let text = page.text();
     assert!(text.starts_with("<!DOCTYPE html>") && text.ends_with("</html>\n"), "{text}");
+}
+
+#[test]
+fn what_is_no_page_is_left_as_it_is() {
+    let notes = Target::new("notes.md");
+    fs::write(&notes.0, "# Notes\n").expect("the test's folder can be written");
+    for flag in ["--html", "--svg"] {
+        let run = crate::tracer::incident(&format!("report {}", notes.flag(flag)));
+        assert_eq!(run.code, Some(1), "{run:#?}");
+        assert!(run.stderr.contains(", and is left as it is; remove it, or give another path"), "{run:#?}");
+    }
+    assert_eq!(notes.text(), "# Notes\n");
+    for (flag, name) in [("--html", "twice.html"), ("--svg", "twice.svg")] {
+        let page = Target::new(name);
+        crate::tracer::incident(&format!("report {}", page.flag(flag))).good();
+        let first = page.text();
+        crate::tracer::incident(&format!("report {}", page.flag(flag))).good();
+        assert_eq!(page.text(), first, "what was written here is replaced");
+    }
 }
 
 #[test]

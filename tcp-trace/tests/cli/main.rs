@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test that panics has failed, which is meant")]
 
+mod agent;
 mod aggregate;
 mod closed;
 mod damage;
@@ -15,10 +16,14 @@ mod findings;
 mod format;
 mod found;
 mod html;
+mod http;
 mod incident;
 mod kill;
 mod log;
 mod look;
+mod names;
+#[path = "../shared/poison.rs"]
+mod poison;
 mod privileges;
 mod replay;
 mod report;

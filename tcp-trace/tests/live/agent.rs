@@ -5,7 +5,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
-    os::unix::net::UnixDatagram,
+    os::unix::{fs::PermissionsExt as _, net::UnixDatagram},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -41,6 +41,7 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("a_leak_is_opened_and_closed_as_a_finding", a_leak_is_opened_and_closed_as_a_finding),
     ("the_service_manager_is_told", the_service_manager_is_told),
     ("it_answers_over_http", it_answers_over_http),
+    ("a_new_token_is_taken_without_a_restart", a_new_token_is_taken_without_a_restart),
 ];
 
 /// A folder that goes away with its test.
@@ -73,9 +74,14 @@ fn free_port() -> u16 {
 
 /// Status and body.
 fn get(port: u16, path: &str) -> Option<(u16, String)> {
+    get_with(port, path, "")
+}
+
+/// The same, with further lines in the request's head.
+fn get_with(port: u16, path: &str, head: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{head}\r\n").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     let status = answer.split(' ').nth(1)?.parse().ok()?;
@@ -422,4 +428,44 @@ fn it_answers_over_http() {
     assert_eq!(second.status.code(), Some(1), "{said}");
     assert!(said.contains("http.listen") && said.contains("give another address or port"), "{said}");
     assert!(tracer.stop().status.success());
+}
+
+/// Certificates are read in the same way, and at the same time: `tests/cli/http.rs` has them.
+fn a_new_token_is_taken_without_a_restart() {
+    const OLD: &str = "0123456789abcdef0123456789abcdef";
+    const NEW: &str = "fedcba9876543210fedcba9876543210";
+    let (ns, folder, port) = (NetNs::new().unwrap(), Folder::new(), free_port());
+    let [config, tokens] = ["agent.toml", "tokens"].map(|name| folder.path(name));
+    let write = |text: &str, mode: u32| {
+        fs::write(&tokens, text).unwrap();
+        fs::set_permissions(&tokens, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let http = format!("listen = \"127.0.0.1:{port}\"\ntoken_file = \"{tokens}\"\n");
+    fs::write(&config, head(&ns, port).replace(&format!("listen = \"127.0.0.1:{port}\"\n"), &http)).unwrap();
+    write(OLD, 0o600);
+    let tracer = start(&config, port);
+    let ask =
+        |token: &str| get_with(port, "/metrics", &format!("Authorization: Bearer {token}\r\n")).unwrap();
+    let reloads = |token: &str, outcome: &str| {
+        let label = format!("outcome=\"{outcome}\"");
+        until(outcome, || (metric(&ask(token).1, "tcp_trace_reloads_total", &[&label]) == 1.0).then_some(()));
+    };
+    assert_eq!(get(port, "/metrics").unwrap().0, 401);
+    assert_eq!((ask(OLD).0, ask(NEW).0), (200, 401));
+    // One that everybody can read protects nothing: it is not taken, and the old one holds.
+    write(NEW, 0o644);
+    tracer.signal(Signal::HUP);
+    reloads(OLD, "refused");
+    assert_eq!((ask(OLD).0, ask(NEW).0), (200, 401));
+    write(NEW, 0o600);
+    tracer.signal(Signal::HUP);
+    reloads(NEW, "applied");
+    assert_eq!((ask(OLD).0, ask(NEW).0, get(port, "/healthz").unwrap().0), (401, 200, 200));
+    let output = tracer.stop();
+    let said = text(&output.stderr);
+    assert!(
+        output.status.success() && said.contains("its mode 0644 lets others read or change it"),
+        "{said}"
+    );
+    assert!(!said.contains(OLD) && !said.contains(NEW), "{said}");
 }

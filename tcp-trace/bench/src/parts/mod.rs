@@ -36,6 +36,8 @@ pub(crate) enum Part {
     Recording,
     /// Full churn for a long time (--minutes): fails unless memory and maps stay as they are
     Soak,
+    /// The same of the agent with every exporter at work, one of them failing
+    SoakAgent,
 }
 
 impl Part {
@@ -66,12 +68,13 @@ impl Part {
             Self::Memory => memory::run(bench),
             Self::Startup => startup::run(bench),
             Self::Recording => recording::run(bench),
-            Self::Soak => soak::run(bench),
+            Self::Soak => soak::run_report(bench),
+            Self::SoakAgent => soak::run_agent(bench),
         }
     }
 
     /// Whether a budget that is not kept is a failure.
     pub(crate) fn is_a_test(self) -> bool {
-        self == Self::Soak
+        matches!(self, Self::Soak | Self::SoakAgent)
     }
 }

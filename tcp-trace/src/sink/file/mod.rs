@@ -24,6 +24,7 @@ use crate::agent::{
     export::Failure,
     values::{Period, Size},
 };
+use crate::shown::shown;
 
 /// What is written at once.
 const CHUNK: usize = 64 * 1024;
@@ -148,7 +149,7 @@ impl File {
     ///
     /// If it cannot be opened, is no file, or another process writes to it.
     pub fn new(config: &Config, origin: &Origin) -> anyhow::Result<Self> {
-        let open = Open::new(config).with_context(|| config.path.display().to_string())?;
+        let open = Open::new(config).with_context(|| shown(&config.path))?;
         let keeper = Keeper::new(config);
         let file = Self {
             config: config.clone(),
@@ -268,7 +269,7 @@ impl File {
             self.open.handle.sync_data()?;
         }
         let to = self.keeper.name(SystemTime::now());
-        fs::rename(&self.config.path, &to).with_context(|| format!("renaming it to {}", to.display()))?;
+        fs::rename(&self.config.path, &to).with_context(|| format!("renaming it to {}", shown(&to)))?;
         self.open = Open::new(&self.config)?;
         self.keeper.tidy();
         Ok(())
@@ -279,14 +280,14 @@ impl File {
     }
 
     fn named(&self, what: &str) -> String {
-        format!("{}: {what}", self.config.path.display())
+        format!("{}: {what}", shown(&self.config.path))
     }
 }
 
 impl Open {
     fn new(config: &Config) -> anyhow::Result<Self> {
         let mut handle = whole::open(&config.path, config.mode.0)?;
-        whole::cut_off(&mut handle)?;
+        whole::cut_off(&mut handle, false)?;
         let metadata = handle.metadata()?;
         // Of a file that an earlier run has written to, the time of its last line is the best that is known.
         let begun = metadata.modified().ok().filter(|_| metadata.len() > 0).unwrap_or_else(SystemTime::now);
@@ -295,7 +296,11 @@ impl Open {
 
     fn write(&mut self, lines: &[u8]) -> Result<(), Stopped> {
         if self.torn {
-            whole::cut_off(&mut self.handle).map_err(|error| Stopped { lines: 0, torn: true, error })?;
+            whole::cut_off(&mut self.handle, true).map_err(|error| Stopped {
+                lines: 0,
+                torn: true,
+                error,
+            })?;
         }
         let written = whole::write(&mut self.handle, lines);
         self.torn = written.as_ref().is_err_and(|stopped| stopped.torn);

@@ -1,7 +1,7 @@
 //! What a file was rotated into: `FILE.20261122T203312.123Z`, compressed `….gz`, and no more of them than are wanted.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, OpenOptions},
     io::{self, BufReader, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
@@ -13,6 +13,7 @@ use std::{
 use flate2::{Compression, write::GzEncoder};
 
 use super::Config;
+use crate::{new_file::open_no_link, shown::shown};
 
 /// Ends the name of a file that is being compressed.
 const UNFINISHED: &str = ".gz.part";
@@ -148,7 +149,7 @@ impl Kept {
         let rotated: Vec<_> = self.list().into_iter().filter(|path| !ends(path, UNFINISHED)).collect();
         for path in rotated.iter().take(rotated.len().saturating_sub(self.keep)) {
             if let Err(error) = fs::remove_file(path) {
-                log::warn!("{}: it could not be removed: {error}", path.display());
+                log::warn!("{}: it could not be removed: {error}", shown(path));
             }
         }
     }
@@ -166,7 +167,7 @@ impl Kept {
             match result {
                 // It has become too old meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => log::warn!("{}: it could not be compressed: {error}", path.display()),
+                Err(error) => log::warn!("{}: it could not be compressed: {error}", shown(path)),
                 Ok(()) => {}
             }
         }
@@ -181,8 +182,10 @@ fn compress(path: &Path) -> io::Result<()> {
         PathBuf::from(name)
     };
     let part = with(UNFINISHED);
-    let compressed = File::open(path).and_then(|from| {
-        let to = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+    // A crash has left it, or somebody has put it there; it is not written into.
+    let _ = fs::remove_file(&part);
+    let compressed = open_no_link(path).and_then(|from| {
+        let to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
         to.set_permissions(from.metadata()?.permissions())?;
         let mut encoder = GzEncoder::new(to, Compression::new(3));
         io::copy(&mut BufReader::with_capacity(1 << 17, from), &mut encoder)?;

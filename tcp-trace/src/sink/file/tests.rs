@@ -136,9 +136,17 @@ fn what_a_crash_has_left_of_a_line_is_cut_off() {
         folder.file("").send(&documents(lines..lines + 1)).unwrap();
         assert_eq!(folder.times(), (0..=lines).collect::<Vec<_>>());
     }
-    fs::write(folder.0.join("log"), "only the beginning of a line").unwrap();
+    fs::write(folder.0.join("log"), "{\"only\":\"the beginning of a line").unwrap();
     folder.file("").send(&documents(7..8)).unwrap();
     assert_eq!(folder.times(), [7]);
+    // Somebody's file, by mistake: nothing of it is lost.
+    for theirs in ["127.0.0.1 localhost", "a = 1\nb = 2"] {
+        fs::write(folder.0.join("log"), theirs).unwrap();
+        folder.file("").send(&documents(8..9)).unwrap();
+        let text = folder.read("log");
+        let rest = text.strip_prefix(&format!("{theirs}\n")).unwrap_or_else(|| panic!("{text}"));
+        assert_eq!(times(rest), [8]);
+    }
 }
 
 #[test]

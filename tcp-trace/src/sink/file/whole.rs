@@ -6,6 +6,7 @@ use std::{
     path::Path,
 };
 
+use crate::new_file::is_planted;
 use anyhow::{Context as _, bail, ensure};
 use rustix::{
     fs::{FileType, FlockOperation, Mode, OFlags, flock, fstat, open as open_at_path},
@@ -37,26 +38,33 @@ pub(super) fn open(path: &Path, mode: u32) -> anyhow::Result<File> {
     };
     let kind = FileType::from_raw_mode(fstat(&descriptor)?.st_mode);
     ensure!(kind == FileType::RegularFile, "it is no file; for a pipe use the sink `stdout`");
-    match flock(&descriptor, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(File::from(descriptor)),
+    let file = File::from(descriptor);
+    ensure!(
+        !is_planted(path, &file)?,
+        "another user has put it into a folder where everybody may; remove it, or use a folder of this agent's own"
+    );
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
         Err(Errno::WOULDBLOCK) => bail!("another process writes to it; give each sink a file of its own"),
         Err(error) => Err(error).context("it cannot be locked"),
     }
 }
 
-/// Cuts off what follows the last newline: a crash has left it.
-pub(super) fn cut_off(file: &mut File) -> io::Result<()> {
+/// Cuts off what follows the last newline: a crash has left it. Of a file that may be somebody else's, only what begins as our
+/// lines do.
+pub(super) fn cut_off(file: &mut File, is_ours: bool) -> io::Result<()> {
     let size = file.metadata()?.len();
     let start = size.saturating_sub(LONGEST_LINE);
     file.seek(SeekFrom::Start(start))?;
     let mut tail = Vec::new();
     (&*file).take(LONGEST_LINE).read_to_end(&mut tail)?;
-    match tail.iter().rposition(|byte| *byte == b'\n') {
-        Some(last) if last + 1 == tail.len() => Ok(()),
-        Some(last) => file.set_len(start + last as u64 + 1),
-        None if start == 0 => file.set_len(0),
+    let whole = tail.iter().rposition(|byte| *byte == b'\n').map(|last| last + 1);
+    let Some(first) = tail.get(whole.unwrap_or_default()..).and_then(<[u8]>::first) else { return Ok(()) };
+    match whole {
+        Some(whole) if is_ours || *first == b'{' => file.set_len(start + whole as u64),
+        None if start == 0 && (is_ours || *first == b'{') => file.set_len(0),
         // No line of ours: it is left as it is, and ended.
-        None => file.write_all(b"\n"),
+        _ => file.write_all(b"\n"),
     }
 }
 
@@ -90,8 +98,11 @@ pub(super) fn write(file: &mut File, lines: &[u8]) -> Result<(), Stopped> {
     // If the size is another one by now, somebody has emptied the file (`copytruncate`): what is left of the line is cut
     // off where it is.
     let after = file.metadata().map_or(0, |metadata| metadata.len());
-    let taken_back =
-        if after == before + written as u64 { file.set_len(before + whole as u64) } else { cut_off(file) };
+    let taken_back = if after == before + written as u64 {
+        file.set_len(before + whole as u64)
+    } else {
+        cut_off(file, true)
+    };
     let lines = begun.iter().filter(|byte| **byte == b'\n').count();
     Err(Stopped { lines, torn: taken_back.is_err(), error })
 }

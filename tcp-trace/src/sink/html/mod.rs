@@ -25,7 +25,7 @@ mod tests;
 mod waterfall;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use tcp_trace_core::{process::printable, report::Report};
+use tcp_trace_core::{process::printable_lines, report::Report};
 
 /// Rows of a table at most; the JSON document has them all.
 const ROWS: usize = 500;
@@ -109,9 +109,7 @@ struct Section {
 
 /// The text of a finished document, in which nothing is left that would do anything to whoever looks at it.
 fn finish(markup: Markup) -> String {
-    let text = markup.into_string();
-    let lines: Vec<_> = text.split('\n').map(printable).collect();
-    lines.join("\n") + "\n"
+    printable_lines(&markup.into_string()).into_owned() + "\n"
 }
 
 /// A paragraph in which what stands between backticks is code.

@@ -21,6 +21,7 @@ use super::{
     config::Compression,
     settings::{Target, Trust},
 };
+use crate::shown::shown;
 
 const PROTOBUF: &str = "application/x-protobuf";
 
@@ -103,8 +104,8 @@ fn tls(trust: &Trust) -> Result<TlsConfig> {
     };
     let own = own.as_ref().map(|(certificate, key)| {
         let pem = read(key)?;
-        let shown = key.display();
-        let key = PrivateKey::from_pem(&pem).with_context(|| format!("{shown}: no private key in PEM"))?;
+        let key =
+            PrivateKey::from_pem(&pem).with_context(|| format!("{}: no private key in PEM", shown(key)))?;
         Ok::<_, anyhow::Error>(ClientCert::new_with_certs(&certificates(certificate)?, key))
     });
     Ok(TlsConfig::builder().root_certs(roots).client_cert(own.transpose()?).build())
@@ -131,10 +132,10 @@ fn certificates(file: &Path) -> Result<Vec<Certificate<'static>>> {
             _ => None,
         })
         .collect();
-    ensure!(!found.is_empty(), "{}: there is no certificate in PEM in it", file.display());
+    ensure!(!found.is_empty(), "{}: there is no certificate in PEM in it", shown(file));
     Ok(found)
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {
-    fs::read(file).with_context(|| format!("reading {}", file.display()))
+    fs::read(file).with_context(|| format!("reading {}", shown(file)))
 }

@@ -3,7 +3,10 @@
 use std::io::Write as _;
 
 use anyhow::ensure;
-use tcp_trace_core::log::{Document, LogWriter, Origin};
+use tcp_trace_core::{
+    log::{Document, LogWriter, Origin},
+    process::printable,
+};
 
 use super::{Config, Format};
 
@@ -40,10 +43,10 @@ impl Composer {
         let sender = format!(" {} {app_name} {} ", hostname(&origin.host), std::process::id());
         let mut data = format!("[tcptrace@{enterprise}");
         if let Some(cluster) = &origin.cluster {
-            parameter(&mut data, "cluster", cluster);
+            parameter(&mut data, "cluster", &printable(cluster));
         }
         for (name, value) in &origin.labels {
-            parameter(&mut data, &label(name), value);
+            parameter(&mut data, &label(name), &printable(value));
         }
         Ok(Self {
             facility: facility.0,

@@ -40,7 +40,7 @@ fn a_message_is_what_the_rfc_says() {
         message,
         format!(
             "<28>1 2026-01-15T03:00:00.123456Z shop-1 tcp-trace {pid} tcp.degradation [tcptrace@32473 cluster=\"eu\" \
-             label.deploy=\"a \\\"b\\\" [c\\]\\\\ \" feature=\"time_wait\" over=\"false\" \
+             label.deploy=\"a \\\"b\\\" [c\\]\\\\\\\\u{{a}}\" feature=\"time_wait\" over=\"false\" \
              reason=\"no \\]programs\\\\u{{1b}}\"] degraded: time_wait: no ]programs\\u{{1b}}"
         )
     );

@@ -11,6 +11,7 @@ use std::{
 use rustix::net::{RecvFlags, recv};
 
 use super::{Address, Frames};
+use crate::shown::shown;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -157,7 +158,7 @@ fn is_over(stream: &TcpStream) -> bool {
 
 fn said(address: &Address, error: &io::Error) -> String {
     let (way, hint) = match address {
-        Address::Unix(path) => (format!("unix:{}", path.display()), "is a syslog daemon running?"),
+        Address::Unix(path) => (format!("unix:{}", shown(path)), "is a syslog daemon running?"),
         Address::Udp(end) => (format!("udp:{end}"), "is the name right?"),
         Address::Tcp(end) => (format!("tcp:{end}"), "does it listen there?"),
     };
