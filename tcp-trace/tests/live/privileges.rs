@@ -4,7 +4,10 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    os::unix::{
+        fs::{PermissionsExt as _, chown},
+        process::CommandExt as _,
+    },
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     thread,
@@ -35,6 +38,7 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
         "an_agent_that_gave_up_its_rights_rotates_and_reloads",
         an_agent_that_gave_up_its_rights_rotates_and_reloads,
     ),
+    ("what_is_written_at_the_end_is_opened_before", what_is_written_at_the_end_is_opened_before),
     ("with_file_capabilities_nobody_names_a_leak", with_file_capabilities_nobody_names_a_leak),
     ("without_cap_bpf_or_cap_perfmon_nothing_is_traced", without_cap_bpf_or_cap_perfmon_nothing_is_traced),
     ("without_cap_net_admin_half_open_times_are_samples", without_cap_net_admin_half_open_times_are_samples),
@@ -244,6 +248,36 @@ fn an_agent_that_gave_up_its_rights_rotates_and_reloads() {
     assert_confined(tracer.pid(), bit(DAC_READ_SEARCH));
     assert!(tracer.stop().status.success());
     assert_eq!([closed(&moved), closed(&first), closed(&second)], [20; 3]);
+}
+
+/// Root writes into another user's folder with rights that it does not keep: recordings and pages are open by then. A
+/// sink's file will be opened again when it is rotated, so that it is refused at once.
+fn what_is_written_at_the_end_is_opened_before() {
+    let (ns, folder, theirs) = (NetNs::new().unwrap(), Folder::new("mine"), Folder::new("theirs"));
+    chown(&theirs.0, Some(65_534), Some(65_534)).unwrap();
+    fs::set_permissions(&theirs.0, fs::Permissions::from_mode(0o700)).unwrap();
+    let [recording, page, log] = ["run.tctrace", "run.html", "log.jsonl"].map(|name| theirs.path(name));
+    for arguments in [
+        ["record", &recording, "--duration", "300ms"].as_slice(),
+        &["report", "--html", &page, "--duration", "300ms"],
+    ] {
+        let output = Tracer::run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    }
+    assert!([recording, page].iter().all(|path| fs::metadata(path).unwrap().len() > 100));
+    let file = folder.path("agent.toml");
+    fs::write(&file, config(&ns, &format!("[sinks.log.file]\npath = \"{log}\"\n"))).unwrap();
+    let mut agent = Command::new(env!("CARGO_BIN_EXE_tcp-trace"));
+    let mut agent = agent.args(["agent", "--config", &file]).stderr(Stdio::piped()).spawn().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while agent.try_wait().unwrap().is_none() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let _ = agent.kill();
+    let output = agent.wait_with_output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("sinks.log.file") && said.contains("docs/privileges.md"), "{said}");
 }
 
 /// A process whose sockets were in CLOSE_WAIT before anybody looked.
