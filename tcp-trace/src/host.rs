@@ -4,6 +4,7 @@ use std::{ffi::CStr, fs, os::unix::fs::MetadataExt as _};
 
 use rustix::time::{ClockId, clock_gettime};
 use tcp_trace_core::{
+    doctor::{Capabilities, Feature},
     session::Host,
     time::{ClockAnchor, Timestamp},
 };
@@ -85,46 +86,23 @@ pub fn has_namespace_of_its_own() -> bool {
     first.into_iter().any(is_another) || !is_in_first_user_namespace()
 }
 
-/// Whether this process holds a capability, by its number in `include/uapi/linux/capability.h`.
-fn has_capability(number: u32) -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
-    effective.is_some_and(|bits| bits & (1 << number) != 0)
+/// The capabilities that this thread can use.
+#[must_use]
+pub fn capabilities() -> Capabilities {
+    // Asked of the kernel and not of /proc, which shows those of the first thread.
+    let sets = rustix::thread::capabilities(None);
+    Capabilities(sets.map_or(0, |sets| sets.effective.bits()))
 }
 
 /// Whether the descriptors of every process may be read: listing them needs the one capability (or the one that permits
 /// still more), reading what they are the other.
 #[must_use]
 pub fn may_read_descriptors() -> bool {
-    const CAP_DAC_OVERRIDE: u32 = 1;
-    const CAP_DAC_READ_SEARCH: u32 = 2;
-    const CAP_SYS_PTRACE: u32 = 19;
-    (has_capability(CAP_DAC_READ_SEARCH) || has_capability(CAP_DAC_OVERRIDE))
-        && has_capability(CAP_SYS_PTRACE)
+    Feature::Holders.missing(capabilities()).is_empty()
 }
 
 /// Whether other network namespaces may be entered.
 #[must_use]
 pub fn may_enter_namespaces() -> bool {
-    const CAP_SYS_ADMIN: u32 = 21;
-    has_capability(CAP_SYS_ADMIN)
-}
-
-/// Names of the capabilities that tracing needs and this process lacks.
-#[must_use]
-pub fn missing_capabilities() -> Vec<&'static str> {
-    const CAP_SYS_ADMIN: u32 = 21;
-    const CAP_PERFMON: u32 = 38;
-    const CAP_BPF: u32 = 39;
-    if has_capability(CAP_SYS_ADMIN) {
-        return Vec::new();
-    }
-    [(CAP_BPF, "CAP_BPF"), (CAP_PERFMON, "CAP_PERFMON")]
-        .into_iter()
-        .filter(|(number, _)| !has_capability(*number))
-        .map(|(_, name)| name)
-        .collect()
+    Feature::Namespaces.missing(capabilities()).is_empty()
 }

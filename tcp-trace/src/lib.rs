@@ -4,7 +4,8 @@
 //! `engine` feeds them to `tcp-trace-core`, `sink` prints what comes out, `pages` writes it into files; `run` wires one of each.
 //! `progress` says how far long work has come.
 //! `survey` looks at the host without eBPF, and `snapshot` prints what it finds; `doctor` tries what this host allows; `explain` only prints, `top`
-//! draws, `agent` runs for long and hands on, and `kill` is the one command that changes something.
+//! draws, `agent` runs for long and hands on, and `kill` is the one command that changes something. `confine` takes rights
+//! away from threads that have no use for them.
 
 // What tests of both sides share names it so.
 #[cfg(test)]
@@ -13,6 +14,7 @@ extern crate self as tcp_trace;
 pub mod agent;
 pub mod bpf;
 pub mod cli;
+pub mod confine;
 pub mod doctor;
 pub mod engine;
 pub mod exit;

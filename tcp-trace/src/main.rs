@@ -3,7 +3,7 @@
 use std::{io::Write as _, process::ExitCode};
 
 use clap::Parser as _;
-use tcp_trace::{cli::args::Cli, exit::Exit, memory, run};
+use tcp_trace::{cli::args::Cli, confine, exit::Exit, memory, run};
 use tcp_trace_core::process::printable_lines;
 
 fn main() -> ExitCode {
@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         .target(env_logger::Target::Pipe(Box::new(tcp_trace::top::Log)))
         .init();
     memory::bound();
+    confine::begin(!cli.no_sandbox);
     match run::run(&cli) {
         Ok(exit) => exit,
         Err(error) => {

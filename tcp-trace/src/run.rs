@@ -27,6 +27,7 @@ use crate::{
         config,
         settings::{self, LiveSettings},
     },
+    confine::{self, Duty},
     engine::{Cadence, Engine, Total},
     exit::Exit,
     new_file,
@@ -166,6 +167,7 @@ fn live(settings: LiveSettings, plan: &Plan<'_>) -> anyhow::Result<Exit> {
         }
         let recording = file.map(|file| Writer::new(file, &live.session)).transpose()?;
         let mut engine = engine(&live.session, &FilterSpec::default(), plan, recording, pages)?;
+        confine::assume(&Duty::Follow);
         engine.begin()?;
         drive(&mut live, &mut engine, plan, duration, &mut stop).await?;
         engine.finish()
@@ -226,6 +228,8 @@ async fn drive<O: Outlet>(
 fn replay(path: &Path, filter: &FilterSpec, plan: &Plan<'_>) -> anyhow::Result<Exit> {
     let (mut replay, session) = Replay::open(path)?;
     let mut engine = engine(&session, filter, plan, None, plan.pages()?)?;
+    // What a recording says is read without any right that its reader could misuse.
+    confine::assume_alone(&Duty::Follow);
     let prints = plan.interval.is_some() || !matches!(plan.format, Format::Report | Format::ReportJson);
     let mut progress = Progress::reading(path, replay.length(), prints);
     engine.begin()?;

@@ -8,6 +8,7 @@ use std::{
 use anyhow::Context as _;
 use rustc_hash::{FxHashMap, FxHashSet};
 use tcp_trace_core::{
+    doctor::{Feature, names},
     session::Degradation,
     snapshot::{Gathered, Selection, snapshot},
     state::TcpState,
@@ -19,6 +20,7 @@ use crate::{
         args::{FilterArgs, SnapshotArgs},
         settings,
     },
+    confine::{self, Duty},
     exit::{Exit, Output, Unsupported, Usage},
     host, sink,
     survey::{
@@ -39,6 +41,7 @@ const MAX_PROBLEMS: usize = 8;
 ///
 /// [`Unsupported`] if not a single network namespace can be looked at; [`Usage`] if a filter names what is not there.
 pub fn run(args: &SnapshotArgs) -> anyhow::Result<Exit> {
+    confine::assume_alone(&Duty::Survey);
     let mut containers = Containers::new();
     let container = args.filter.container.as_deref().map(|text| containers.resolve(text)).transpose();
     let selection = Selection {
@@ -136,11 +139,12 @@ fn gather(selection: &Selection, found: Namespaces, mut containers: Containers) 
     let holders_complete = problems.is_empty();
     // Who may already has no remedy: something else is in the way.
     let (may_enter, may_read) = (host::may_enter_namespaces(), host::may_read_descriptors());
-    let remedy =
-        |may: bool, capabilities: &str| (!may).then(|| format!("run it as root, or with {capabilities}"));
-    let read = remedy(may_read, "CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH");
+    let remedy = |may: bool, feature: Feature| {
+        (!may).then(|| format!("run it as root, or with {}", names(feature.capabilities())))
+    };
+    let read = remedy(may_read, Feature::Holders);
     let degradations = degraded("namespaces", found.problems, read.as_deref())
-        .chain(degraded("sockets", visit.problems, remedy(may_enter, "CAP_SYS_ADMIN").as_deref()))
+        .chain(degraded("sockets", visit.problems, remedy(may_enter, Feature::Namespaces).as_deref()))
         .chain(degraded("owners", problems, read.as_deref()))
         .collect();
     Ok(Gathered {

@@ -59,6 +59,18 @@ impl Capability {
         }
     }
 
+    /// What permits the same, as bits: CAP_SYS_ADMIN stands in for those that were split off it (`bpf_capable()`,
+    /// `perfmon_capable()`, `include/linux/capability.h`, since 5.8), CAP_DAC_OVERRIDE for the reading of files
+    /// (`generic_permission`, `fs/namei.c`).
+    pub(super) fn stand_in(self) -> u64 {
+        const CAP_DAC_OVERRIDE: u64 = 1 << 1;
+        match self {
+            Self::Bpf | Self::Perfmon => 1 << Self::SysAdmin.number(),
+            Self::DacReadSearch => CAP_DAC_OVERRIDE,
+            _ => 0,
+        }
+    }
+
     /// What it is for.
     #[must_use]
     pub fn purpose(self) -> &'static str {
@@ -85,18 +97,9 @@ impl Capabilities {
         self.0 & (1 << capability.number()) != 0
     }
 
-    /// Whether what this one permits is permitted: CAP_SYS_ADMIN stands in for those that were split off it
-    /// (`bpf_capable()`, `perfmon_capable()`, `include/linux/capability.h`, since 5.8) and for the loading of programs
-    /// on cgroups (`bpf_prog_load`, `kernel/bpf/syscall.c`); CAP_DAC_OVERRIDE for the reading of files
-    /// (`generic_permission`, `fs/namei.c`).
+    /// Whether what this one permits is permitted: by itself, or by what stands in for it.
     #[must_use]
     pub fn allow(self, capability: Capability) -> bool {
-        const CAP_DAC_OVERRIDE: u64 = 1 << 1;
-        let stands_in = match capability {
-            Capability::Bpf | Capability::Perfmon => self.has(Capability::SysAdmin),
-            Capability::DacReadSearch => self.0 & CAP_DAC_OVERRIDE != 0,
-            _ => false,
-        };
-        stands_in || self.has(capability)
+        self.0 & capability.stand_in() != 0 || self.has(capability)
     }
 }

@@ -6,6 +6,7 @@
 use super::{
     capability::Capability,
     facts::{Attempt, Facts, HookKind},
+    needs::{Feature, names},
 };
 
 /// `EPERM`, `EACCES` of `include/uapi/asm-generic/errno-base.h`.
@@ -89,15 +90,6 @@ impl Cause {
     }
 }
 
-/// `CAP_A and CAP_B`.
-pub(super) fn names(capabilities: &[Capability]) -> String {
-    let names: Vec<_> = capabilities.iter().map(|capability| capability.name()).collect();
-    match names.as_slice() {
-        [others @ .., last] if !others.is_empty() => format!("{} and {last}", others.join(", ")),
-        _ => names.concat(),
-    }
-}
-
 /// Why a hook is not to be had; `None` if it is.
 #[must_use]
 pub fn cause(facts: &Facts, kind: HookKind, attempt: &Attempt) -> Option<Cause> {
@@ -117,7 +109,7 @@ pub fn cause(facts: &Facts, kind: HookKind, attempt: &Attempt) -> Option<Cause> 
         return Some(Cause::Btf(reason.clone()));
     }
     if matches!(errno, Some(EPERM | EACCES)) || matches!(attempt, Attempt::NotTried(_)) {
-        let found = refused(facts, needs(facts, kind), true);
+        let found = refused(facts, feature(kind), true);
         if found.is_some() {
             return found;
         }
@@ -132,22 +124,15 @@ pub fn cause(facts: &Facts, kind: HookKind, attempt: &Attempt) -> Option<Cause> 
     Some(Cause::Kernel(reason.clone()))
 }
 
-/// What every kernel asks of whoever loads and attaches this. CAP_SYS_ADMIN loads programs on cgroups as well.
-fn needs(facts: &Facts, kind: HookKind) -> &'static [Capability] {
-    match kind {
-        // Its pointer arithmetic is refused to who may not read kernel memory (`adjust_ptr_min_max_vals`,
-        // `kernel/bpf/verifier.c`).
-        HookKind::SockOps if !facts.privileges.effective.has(Capability::SysAdmin) => {
-            &[Capability::Bpf, Capability::Perfmon, Capability::NetAdmin]
-        }
-        _ => &[Capability::Bpf, Capability::Perfmon],
-    }
+/// What loads and attaches this.
+fn feature(kind: HookKind) -> Feature {
+    if kind == HookKind::SockOps { Feature::HalfOpen } else { Feature::Trace }
 }
 
-/// Why the kernel says "not permitted" to somebody who needs these; `None` if all that is known of is in order.
-pub(super) fn refused(facts: &Facts, needs: &[Capability], maps: bool) -> Option<Cause> {
+/// Why the kernel says "not permitted" to somebody who wants this; `None` if all that is known of is in order.
+pub(super) fn refused(facts: &Facts, feature: Feature, maps: bool) -> Option<Cause> {
     let rights = &facts.privileges;
-    let missing: Vec<_> = needs.iter().copied().filter(|one| !rights.effective.allow(*one)).collect();
+    let missing = feature.missing(rights.effective);
     if !missing.is_empty() {
         return Some(Cause::Capabilities(missing));
     }
@@ -162,18 +147,19 @@ pub(super) fn refused(facts: &Facts, needs: &[Capability], maps: bool) -> Option
     }
     // `bpf_map_charge_init`, `kernel/bpf/syscall.c`, up to 5.10: EPERM above the limit.
     let charged = facts.kernel.is_some_and(|version| version < (5, 11)) && rights.memlock.is_some();
-    (charged && !rights.effective.has(Capability::SysResource)).then_some(Cause::Memlock)
+    (charged && !Feature::Memory.missing(rights.effective).is_empty()).then_some(Cause::Memlock)
 }
 
 /// Why the record of the tracepoint cannot be looked at; `None` if it can.
 pub(super) fn tracefs(facts: &Facts) -> Option<Cause> {
     let Attempt::Refused { errno, reason } = &facts.tracefs.attempt else { return None };
-    let needs: &[Capability] = match (errno, &facts.tracefs.mounted) {
-        (Some(EPERM | EACCES), Some(_)) => &[Capability::DacReadSearch],
-        (Some(EPERM | EACCES), None) => &[Capability::SysAdmin],
+    let feature = match (errno, &facts.tracefs.mounted) {
+        (Some(EPERM | EACCES), Some(_)) => Feature::Tracefs,
+        // A mount for the look takes what entering namespaces takes.
+        (Some(EPERM | EACCES), None) => Feature::Namespaces,
         _ => return Some(Cause::Tracefs(reason.clone())),
     };
-    Some(refused(facts, needs, false).unwrap_or_else(|| Cause::Tracefs(reason.clone())))
+    Some(refused(facts, feature, false).unwrap_or_else(|| Cause::Tracefs(reason.clone())))
 }
 
 /// What is wrong with the cgroup2 mount.

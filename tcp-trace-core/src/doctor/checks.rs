@@ -5,7 +5,7 @@ use super::{
     cause::{self, EPERM, cause},
     diagnosis::Judge,
     document::{Check, Status},
-    facts::{Attempt, CgroupMode, HookKind},
+    facts::{Attempt, CgroupMode, HookKind, Privileges},
 };
 
 impl Judge<'_> {
@@ -13,6 +13,7 @@ impl Judge<'_> {
         let mut checks = vec![self.kernel(), self.lockdown()];
         checks.extend(self.sysctls());
         checks.extend(self.walls());
+        checks.push(self.sandbox());
         checks.extend([self.btf(), self.tracefs(), self.ring_buffer(), self.cgroup(), self.runtimes()]);
         checks.extend([self.sock_diag(), self.destroy(), self.namespaces(), self.holders()]);
         checks
@@ -84,6 +85,22 @@ impl Judge<'_> {
             walls.push(check("memlock", Status::Limits, format!("{} KiB", bytes / 1024), Some(note.into())));
         }
         walls
+    }
+
+    /// What this process can take away from its own threads.
+    fn sandbox(&self) -> Check {
+        let Privileges { landlock, filters, .. } = self.facts.privileges;
+        let landlock = landlock.map(|abi| format!("Landlock (version {abi})"));
+        let filters = filters.then(|| "filters of system calls".to_owned());
+        let note = match (&landlock, &filters) {
+            (Some(_), Some(_)) => None,
+            (None, Some(_)) => Some("no Landlock (since 5.13, with lsm=landlock): files are not fenced off"),
+            (Some(_), None) => Some("no filters of system calls: any call can be made"),
+            (None, None) => Some("capabilities are all that threads give up"),
+        };
+        let found: Vec<_> = landlock.into_iter().chain(filters).collect();
+        let value = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
+        check("sandbox", Status::Info, value, note.map(str::to_owned))
     }
 
     fn btf(&self) -> Check {

@@ -5,6 +5,7 @@ use super::{
     cause::{self, Cause, EPERM, cause},
     document::{CapabilityRow, Diagnosis, HookRow, Layout, Member, Outcome, SCHEMA},
     facts::{Attempt, Facts, HookKind, Trial},
+    needs::Feature,
 };
 
 /// The main program of each way to attach.
@@ -48,8 +49,7 @@ impl Judge<'_> {
     /// What `tcp-trace report` asks for before it tries anything, and one of the main hooks.
     pub(super) fn ready(&self) -> bool {
         let effective = self.facts.privileges.effective;
-        effective.allow(Capability::Bpf)
-            && effective.allow(Capability::Perfmon)
+        Feature::Trace.missing(effective).is_empty()
             && (self.works(MAIN, HookKind::TpBtf) || self.works(MAIN, HookKind::Tracepoint))
     }
 
@@ -93,9 +93,8 @@ impl Judge<'_> {
     /// Why a socket cannot be destroyed.
     pub(super) fn destroy_cause(&self) -> Option<Cause> {
         let Attempt::Refused { errno, reason } = &self.facts.destroy else { return None };
-        let refused = (*errno == Some(EPERM))
-            .then(|| cause::refused(self.facts, &[Capability::NetAdmin], false))
-            .flatten();
+        let refused =
+            (*errno == Some(EPERM)).then(|| cause::refused(self.facts, Feature::Kill, false)).flatten();
         Some(refused.unwrap_or_else(|| Cause::Kernel(reason.clone())))
     }
 }

@@ -67,6 +67,10 @@ pub struct Privileges {
     pub bpf_reaches_kernel: bool,
     /// `RLIMIT_MEMLOCK` in bytes; `None`: unlimited.
     pub memlock: Option<u64>,
+    /// Which version of Landlock's interface the kernel has.
+    pub landlock: Option<u32>,
+    /// Whether filters of system calls are to be had.
+    pub filters: bool,
 }
 
 /// Types of the running kernel.

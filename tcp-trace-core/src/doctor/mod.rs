@@ -8,6 +8,7 @@ mod checks;
 mod diagnosis;
 mod document;
 mod facts;
+mod needs;
 mod remedy;
 mod tiers;
 
@@ -20,6 +21,8 @@ pub use document::{
 pub use facts::{
     Attempt, BtfFacts, CgroupFacts, CgroupMode, Facts, Field, HookKind, Privileges, Tracefs, Trial,
 };
+
+pub use needs::{Feature, for_setcap, names};
 
 #[cfg(test)]
 mod tests;

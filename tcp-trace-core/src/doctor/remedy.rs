@@ -2,9 +2,10 @@
 
 use super::{
     capability::Capability,
-    cause::{Cause, names},
+    cause::Cause,
     document::Next,
     facts::{CgroupMode, Facts},
+    needs::names,
 };
 
 /// The way to `gives`, which `cause` stands in.

@@ -35,6 +35,8 @@ fn facts() -> Facts {
             seccomp: false,
             bpf_reaches_kernel: true,
             memlock: None,
+            landlock: Some(7),
+            filters: true,
         },
         lockdown: Ok("none".into()),
         perf_event_paranoid: Some(2),

@@ -1,12 +1,12 @@
 //! What will work, and the next thing to get.
 
 use super::{
-    capability::Capability,
     cause::{self, Cause, cause},
     checks::joined,
     diagnosis::{Judge, MAIN},
     document::{Next, Tier, Works},
     facts::{Attempt, HookKind, Trial},
+    needs::Feature,
     remedy,
 };
 
@@ -162,13 +162,12 @@ impl Judge<'_> {
         let mut lack = |gives, cause: Option<Cause>| lacks.extend(cause.map(|cause| (gives, cause)));
         lack("tier 1: owners, cookies, containers", self.cause_of(MAIN, HookKind::TpBtf));
         lack("tier 1s: true half-open times, from the SYN on", self.cause_of(HALF_OPEN, HookKind::SockOps));
-        let read = [Capability::SysPtrace, Capability::DacReadSearch];
         let unknown = |text: &Vec<String>| joined(text).map(Cause::Unknown);
-        let hidden =
-            unknown(&facts.holders).map(|other| cause::refused(facts, &read, false).unwrap_or(other));
+        let hidden = unknown(&facts.holders)
+            .map(|other| cause::refused(facts, Feature::Holders, false).unwrap_or(other));
         lack("tier S: who holds the sockets of other users", hidden);
         let closed = unknown(&facts.namespaces.1)
-            .map(|other| cause::refused(facts, &[Capability::SysAdmin], false).unwrap_or(other));
+            .map(|other| cause::refused(facts, Feature::Namespaces, false).unwrap_or(other));
         lack("tier S: sockets in other network namespaces", closed);
         lack("tier S: holders of sockets, from the kernel", self.cause_of(HOLDERS, HookKind::Iter));
         let functions = self.optional(true).find_map(|trial| cause(facts, trial.kind, &trial.attempt));

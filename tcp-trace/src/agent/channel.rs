@@ -22,6 +22,7 @@ use super::{
     export::Failure,
     exporter::{Config, Exporter},
 };
+use crate::confine;
 
 /// Documents that are sent together, at most.
 const BATCH: usize = 1024;
@@ -125,7 +126,11 @@ impl Channel {
             batch: Vec::new(),
         };
         // Names of threads are cut at 15 characters.
-        let thread = thread::Builder::new().name(format!("tt-{name}")).spawn(move || worker.run());
+        let work = move || {
+            confine::assume(&worker.config.duty());
+            worker.run();
+        };
+        let thread = thread::Builder::new().name(format!("tt-{name}")).spawn(work);
         Ok(Self {
             shared,
             thread: Some(thread.with_context(|| format!("starting the thread of sink {name}"))?),

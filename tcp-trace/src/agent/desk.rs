@@ -130,7 +130,12 @@ impl Desk {
         let moved = before != (self.origin.clone(), self.not);
         let mut fresh = BTreeMap::new();
         for (name, sink) in &config.sinks {
-            if self.lines.contains_key(name) {
+            // A thread has given up what its sink did not need, and cannot become what needs something else.
+            let same = |line: &Line| {
+                let duties = (line.config.kind(), sink.kind());
+                matches!(duties, (Ok(before), Ok(now)) if before.duty() == now.duty())
+            };
+            if self.lines.get(name).is_some_and(same) {
                 continue;
             }
             match self.line(name, sink) {
@@ -143,7 +148,7 @@ impl Desk {
         }
         let deadline = Instant::now() + config.agent.stop_within.0;
         self.lines.retain(|name, line| {
-            let Some(sink) = config.sinks.get(name) else {
+            let Some(sink) = config.sinks.get(name).filter(|_| !fresh.contains_key(name)) else {
                 // It sends what it has, and nobody waits for it.
                 line.channel.stop(deadline);
                 return false;

@@ -6,7 +6,10 @@ use tcp_trace_core::{
 };
 
 use super::export::Failure;
-use crate::sink::{file, journald, lines, otlp, syslog};
+use crate::{
+    confine::{Duty, folder_of},
+    sink::{file, journald, lines, otlp, syslog},
+};
 
 /// What a sink is, as its sub-table says.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +36,16 @@ impl Config {
             Self::Journald(_) => "journald",
             Self::Syslog(_) => "syslog",
             Self::Otlp(_) => "otlp",
+        }
+    }
+
+    /// What its thread does, and may do.
+    #[must_use]
+    pub fn duty(&self) -> Duty {
+        match self {
+            Self::Stdout(_) | Self::Journald(_) => Duty::Follow,
+            Self::File(config) => Duty::Write(folder_of(&config.path)),
+            Self::Syslog(_) | Self::Otlp(_) => Duty::Send,
         }
     }
 

@@ -46,6 +46,7 @@ use crate::{
         config::{self, Config},
         settings,
     },
+    confine::{self, Duty},
     engine::{Cadence, Engine},
     exit::{Exit, Usage},
     recording::RecordingError,
@@ -183,6 +184,8 @@ fn live(args: &AgentArgs, config: Config, verbose: u8) -> anyhow::Result<Exit> {
         // Before anything is attached, too: what cannot be listened on costs nothing.
         let server = serve(&config, &board, Access::read(&config.http)?)?;
         let live = source::start(&options, filter, stacks)?;
+        // Sinks open their files with the rights that they will have when they open them again.
+        confine::assume(&Duty::Steer);
         let session = live.session.clone();
         let not = left_out(&config, &session);
         let desk =
@@ -351,6 +354,7 @@ fn replay(args: &AgentArgs, config: &Config, path: &std::path::Path) -> anyhow::
     let board = Arc::<Board>::default();
     let server =
         if serves(args, config) { serve(config, &board, Access::read(&config.http)?)? } else { None };
+    confine::assume_alone(&Duty::Steer);
     let desk = Desk::new(
         config,
         origin(config, &session),

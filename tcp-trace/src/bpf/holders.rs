@@ -76,6 +76,12 @@ impl Holders {
         Ok(Self { program: iterator.fd()?.as_fd().try_clone_to_owned()? })
     }
 
+    /// Whether this thread may read them.
+    #[must_use]
+    pub fn may_be_read(&self) -> bool {
+        self.iterate().is_ok()
+    }
+
     /// A pass of the iterator.
     fn iterate(&self) -> std::io::Result<File> {
         let mut attr =

@@ -5,8 +5,11 @@
 //! this process ends, however it ends.
 
 use std::{
-    fs,
-    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    fs::{self, File},
+    os::{
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
+        unix::fs::FileExt as _,
+    },
     sync::Arc,
 };
 
@@ -24,6 +27,7 @@ use tcp_trace_common::{
     nesting::live,
 };
 use tcp_trace_core::{
+    doctor::{Feature, for_setcap, names},
     mode::Mode,
     session::{Attach, Degradation},
     time::Timestamp,
@@ -124,13 +128,16 @@ pub(super) type Link = Box<dyn std::any::Any + Send>;
 #[expect(missing_debug_implementations, reason = "the map has none")]
 pub struct Counts {
     map: PerCpuArray<MapData, [u64; PER_CPU_WORDS]>,
-    /// The main program.
-    program: OwnedFd,
+    /// The main program, and what `/proc` tells of it: open, because it may take rights to open it that are given up.
+    _program: OwnedFd,
+    info: Option<File>,
     /// Whether all that is seen and wanted is counted, and nothing else becomes of it.
     counting: bool,
 }
 
 const PER_CPU_WORDS: usize = size_of::<PerCpu>() / 8;
+/// Bytes of what `/proc` tells of a program: some 300.
+const INFO: usize = 4096;
 
 /// Loads and attaches.
 ///
@@ -194,9 +201,10 @@ impl Counts {
     /// whose `rescued` are among these.
     #[must_use]
     pub fn skipped(&self) -> u64 {
-        let info = format!("/proc/self/fdinfo/{}", self.program.as_raw_fd());
-        let info = fs::read_to_string(info).unwrap_or_default();
-        info.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok()).unwrap_or(0)
+        let mut text = [0; INFO];
+        let length = self.info.as_ref().and_then(|info| info.read_at(&mut text, 0).ok()).unwrap_or(0);
+        let text = String::from_utf8_lossy(text.get(..length).unwrap_or_default());
+        text.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok()).unwrap_or(0)
     }
 }
 
@@ -205,15 +213,16 @@ fn unsupported(text: &str) -> anyhow::Error {
 }
 
 fn check_privileges() -> anyhow::Result<()> {
-    let missing = host::missing_capabilities();
+    let missing = Feature::Trace.missing(host::capabilities());
     if missing.is_empty() {
         return Ok(());
     }
     let program = std::env::current_exe().unwrap_or_else(|_unknown| "tcp-trace".into());
     Err(unsupported(&format!(
         "tracing is not permitted: this process lacks {}; run it as root (sudo), or give the program the \
-         capabilities once: setcap cap_bpf,cap_perfmon,cap_net_admin,cap_dac_read_search+ep {}",
-        missing.join(" and "),
+         capabilities once: setcap {}+ep {}",
+        names(&missing),
+        for_setcap(&Feature::USUAL),
         program.display()
     )))
 }
@@ -442,6 +451,8 @@ fn finish(
         }
     };
     programs.sort_unstable();
+    let info = format!("/proc/self/fdinfo/{}", program.as_raw_fd());
+    let info = File::open(&info).inspect_err(|error| log::info!("{info}: {error}")).ok();
     Ok(Attached {
         attach,
         started,
@@ -449,7 +460,7 @@ fn finish(
         half_open,
         degradations,
         rings,
-        counts: Arc::new(Counts { map, program, counting }),
+        counts: Arc::new(Counts { map, _program: program, info, counting }),
         aggregation,
         fills,
         programs,

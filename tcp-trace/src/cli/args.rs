@@ -25,6 +25,9 @@ pub struct Cli {
     /// More diagnostics on standard error; twice: debug messages of the kernel programs too
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+    /// Keep every right: neither capabilities nor files nor system calls are given up (docs/privileges.md)
+    #[arg(long, global = true, env = "TCP_TRACE_NO_SANDBOX", action = clap::ArgAction::SetTrue, value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_sandbox: bool,
     /// What to do
     #[command(subcommand)]
     pub command: Command,

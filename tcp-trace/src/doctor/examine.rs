@@ -13,7 +13,7 @@ use tcp_trace_core::{
 
 use crate::{
     bpf::{self, Trials},
-    host,
+    confine, host,
     private_mount::with_mount,
     survey::{
         holders,
@@ -83,6 +83,8 @@ fn privileges(bpf_reaches_kernel: bool) -> Privileges {
         seccomp: field("Seccomp:").is_some_and(|mode| mode != "0"),
         bpf_reaches_kernel,
         memlock: getrlimit(Resource::Memlock).current,
+        landlock: confine::landlock_abi(),
+        filters: confine::has_filter() && Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
     }
 }
 

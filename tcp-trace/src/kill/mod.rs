@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::Context as _;
 use tcp_trace_core::{
+    doctor::{Feature, names},
     kill::{Action, Entry, Wish},
     process::printable,
 };
@@ -23,6 +24,7 @@ pub use look::{Candidate, Look, look};
 
 use crate::{
     cli::{kill::KillArgs, settings},
+    confine::{self, Duty},
     exit::{Exit, Output, Unsupported, Usage},
     sink,
     survey::sock_diag::try_to_destroy,
@@ -34,6 +36,7 @@ use crate::{
 ///
 /// [`Usage`] if there is no such process; [`Unsupported`] if sockets cannot be listed, or not be destroyed here.
 pub fn run(args: &KillArgs) -> anyhow::Result<Exit> {
+    confine::assume_alone(&Duty::Kill);
     let wish = Wish {
         older_than_ns: args.older_than.map(|age| u64::try_from(age.as_nanos()).unwrap_or(u64::MAX)),
         peer: args.peer.as_deref().map(peer).transpose()?,
@@ -64,7 +67,10 @@ pub fn run(args: &KillArgs) -> anyhow::Result<Exit> {
 /// Why no socket can be destroyed here.
 fn not_here(error: &io::Error) -> Unsupported {
     Unsupported(match error.raw_os_error() {
-        Some(libc::EPERM) => "destroying sockets needs CAP_NET_ADMIN; run it as root (sudo)".to_owned(),
+        Some(libc::EPERM) => {
+            let needed = names(Feature::Kill.capabilities());
+            format!("destroying sockets needs {needed}; run it as root (sudo)")
+        }
         Some(libc::EOPNOTSUPP) => {
             "this kernel cannot destroy sockets: it was built without CONFIG_INET_DIAG_DESTROY".to_owned()
         }

@@ -30,7 +30,8 @@ use super::{
     watch::{self, Watch},
 };
 use crate::{
-    bpf::{self, Attached, Generation, ModeChoice, Progress, degraded::no_aggregation},
+    bpf::{self, Attached, Generation, Holders, ModeChoice, Progress, degraded::no_aggregation},
+    confine::{self, Duty},
     host, stacks,
     survey::{Scope, Surveyor},
 };
@@ -140,6 +141,9 @@ pub fn start(options: &bpf::Options, filter: FilterSpec, stacks: bool) -> anyhow
         buffer_bytes: options.buffers.bytes(),
         degradations: attached.degradations.clone(),
     };
+    // Before there are threads, which have at most what this one has.
+    let (counts, holders) = (&attached.counts, &attached.holders);
+    confine::settle(|| counts.read().is_ok() && holders.as_ref().is_none_or(Holders::may_be_read));
     let watch = watch(&mut attached, &options);
     let (batch_sender, batches) = mpsc::channel(QUEUE);
     let (commands, command_receiver) = mpsc::channel(COMMANDS);
@@ -252,6 +256,7 @@ impl Live {
 }
 
 fn drain_thread(drain: Drain, commands: mpsc::Receiver<Command>) -> anyhow::Result<()> {
+    confine::assume(&Duty::Drain);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()

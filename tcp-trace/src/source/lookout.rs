@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::{Batch, live::Command};
 use crate::{
+    confine::{self, Duty},
     stacks,
     survey::{Containers, Outlet, Scope, Surveyor},
 };
@@ -121,6 +122,7 @@ fn survey(
     commands: &mpsc::Sender<Command>,
     mut stacks: Option<stacks::Handle>,
 ) {
+    confine::assume(&Duty::Survey);
     let drain = Drain(commands);
     let mut waiting = Orders::default();
     loop {
@@ -159,6 +161,7 @@ fn survey(
 }
 
 fn look(mut lists: mpsc::Receiver<Vec<ProcessId>>, commands: &mpsc::Sender<Command>) {
+    confine::assume(&Duty::Survey);
     let mut containers = Containers::new();
     while let Some(list) = lists.blocking_recv() {
         let facts = Surveyor::facts_of(&mut containers, &list);

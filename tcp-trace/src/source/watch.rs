@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use super::{Batch, live::Command};
 use crate::{
     bpf::{Aggregation, Counts, Fills, Instead, degraded::no_aggregation},
+    confine::{self, Duty},
     host,
 };
 
@@ -54,6 +55,7 @@ fn refused(error: &anyhow::Error) -> Batch {
 impl Watch {
     /// Until nobody drains any more.
     pub(super) fn run(mut self, mut mode: Mode, commands: &mpsc::Sender<Command>) {
+        confine::assume(&Duty::Load);
         // Until then the programs can only send.
         let _in_place = match self.instead.take().map(Instead::load).transpose() {
             Ok(in_place) => in_place,
@@ -62,6 +64,7 @@ impl Watch {
                 return;
             }
         };
+        confine::assume(&Duty::Watch);
         let mut rule = Rule::default();
         let mut looks = 0;
         while !commands.is_closed() {

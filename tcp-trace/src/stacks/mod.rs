@@ -26,7 +26,12 @@ use tcp_trace_core::{
 use zerocopy::FromBytes as _;
 
 use self::trace::{Looked, Tracer};
-use crate::{bpf, host, source::Batch};
+use crate::{
+    bpf,
+    confine::{self, Duty},
+    host,
+    source::Batch,
+};
 
 /// How often the buffer is looked at. A process that ends sooner after it has opened a connection is gone by then.
 const EVERY: Duration = Duration::from_millis(10);
@@ -69,6 +74,7 @@ pub fn start(
     let (stop, stopped) = sync_channel(0);
     let (finished, done) = sync_channel(1);
     let work = move || {
+        confine::assume(&Duty::Symbolise);
         Collector::new(kernel, deliver).run(&stopped);
         let _ = finished.try_send(());
     };

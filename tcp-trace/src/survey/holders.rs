@@ -10,7 +10,10 @@ use std::{
 
 use rustc_hash::FxHashSet;
 use rustix::{fs::readlinkat_raw, io::Errno};
-use tcp_trace_core::survey::Holder;
+use tcp_trace_core::{
+    doctor::{Feature, names},
+    survey::Holder,
+};
 
 use super::proc::{self, Folder};
 use crate::host;
@@ -104,16 +107,17 @@ impl Trouble {
             let noun = if count == 1 { "process" } else { "processes" };
             format!("the descriptors of {count} {noun}")
         };
+        let needed = names(Feature::Holders.capabilities());
         match forbidden {
             0 => {}
             _ if permitted => sentences.push(format!(
-                "{} cannot be read, although CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH are there: something else on this host forbids it",
+                "{} cannot be read, although {needed} are there: something else on this host forbids it",
                 unread(forbidden)
             )),
-            _ => sentences.push(format!(
-                "{} of other users cannot be read: needs CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
-                unread(forbidden)
-            )),
+            _ => {
+                sentences
+                    .push(format!("{} of other users cannot be read: needs {needed}", unread(forbidden)));
+            }
         }
         if let Some(error) = last {
             sentences.push(format!("{} cannot be read: {error}", unread(others)));

@@ -20,6 +20,8 @@ use rustix::{
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
+use tcp_trace_core::doctor::{Feature, names};
+
 use super::proc;
 
 /// Namespaces that are visited at most.
@@ -173,7 +175,8 @@ impl Refused {
             } else {
                 format!("{number} other network namespaces")
             };
-            format!("{what} cannot be entered without CAP_SYS_ADMIN: the sockets there are not listed")
+            let needed = names(Feature::Namespaces.capabilities());
+            format!("{what} cannot be entered without {needed}: the sockets there are not listed")
         });
         not_permitted.into_iter().chain(self.others).collect()
     }

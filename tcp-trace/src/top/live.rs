@@ -27,6 +27,7 @@ use crate::{
         settings::{self, LiveSettings},
         top::TopArgs,
     },
+    confine::{self, Duty},
     engine::{Cadence, Engine, Total},
     exit::Exit,
     sink::balance,
@@ -56,6 +57,7 @@ pub(super) fn run(args: &TopArgs, verbose: u8) -> anyhow::Result<Exit> {
         eprintln!("tcp-trace: attaching …");
         // Before the terminal is taken over: what goes wrong is said on it as it is.
         let mut live = source::start(&options, filter, stacks)?;
+        confine::assume(&Duty::Follow);
         let tracker = tracker::Settings { changes: true, ..settings::top(args) };
         let tracker =
             Tracker::new(live.session.clone(), &FilterSpec::default(), tracker).context("the filter")?;

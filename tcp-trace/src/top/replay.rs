@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     cli::{config, settings, top::TopArgs},
+    confine::{self, Duty},
     engine::{Cadence, Engine},
     exit::Exit,
     source::{Batch, Replay},
@@ -63,6 +64,7 @@ pub(super) fn run(args: &TopArgs, path: &Path) -> anyhow::Result<Exit> {
     let model = Model::recorded(super::palette(), Recorded::new(printable(&name).into_owned()));
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().build().context("starting the runtime")?;
+    confine::assume_alone(&Duty::Follow);
     runtime.block_on(async {
         let mut signals = Signals::new(orders.clone())?;
         let (sender, mut left) = unbounded_channel();

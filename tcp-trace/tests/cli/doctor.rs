@@ -34,6 +34,8 @@ fn privileges(capabilities: u64) -> Privileges {
         seccomp: false,
         bpf_reaches_kernel: capabilities != 0,
         memlock: Some(8 << 20),
+        landlock: Some(7),
+        filters: true,
     }
 }
 

@@ -217,7 +217,7 @@ fn missing(program: &Path) -> String {
     format!(
         "tcp-trace: error: tracing is not permitted: this process lacks CAP_BPF and CAP_PERFMON; run it as root \
          (sudo), or give the program the capabilities once: setcap \
-         cap_bpf,cap_perfmon,cap_net_admin,cap_dac_read_search+ep {}\n",
+         cap_bpf,cap_perfmon,cap_net_admin,cap_sys_ptrace,cap_dac_read_search+ep {}\n",
         program.display()
     )
 }

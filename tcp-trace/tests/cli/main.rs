@@ -24,6 +24,7 @@ mod look;
 mod names;
 #[path = "../shared/poison.rs"]
 mod poison;
+mod privileges;
 mod replay;
 mod report;
 mod schema;

@@ -13,6 +13,7 @@ use tcp_trace_testkit::{Container, Helper, NetNs, container::Network};
 use crate::{
     Test,
     requirements::{Feature, requires},
+    rights::{DAC_READ_SEARCH, SYS_ADMIN, nobody_with, usual},
     tracer::{PATIENCE, Tracer},
 };
 
@@ -26,6 +27,7 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ),
     ("a_filter_takes_a_container_by_its_name", a_filter_takes_a_container_by_its_name),
     ("a_container_on_the_hosts_network_is_told_apart", a_container_on_the_hosts_network_is_told_apart),
+    ("without_cap_dac_read_search_it_has_no_name", without_cap_dac_read_search_it_has_no_name),
 ];
 
 const LEAK: usize = 5;
@@ -130,6 +132,26 @@ fn a_process_and_what_it_holds_are_described() {
     let (holders, _) = holders::scan(None);
     assert_eq!(holders.iter().filter(|holder| holder.pid == server.pid()).count(), 10);
     assert_eq!(holders.iter().filter(|holder| holder.pid == client.pid()).count(), 9);
+}
+
+/// Its name stands in files of the runtime, which are root's; its id in its cgroup.
+fn without_cap_dac_read_search_it_has_no_name() {
+    requires(&[Feature::ContainerRuntime]);
+    let (mut container, address) = start("tt-named", Network::None);
+    let ns = container.netns().unwrap();
+    let _client = leak(&mut container, &ns, &address, LEAK);
+    let whole = serde_json::to_value(expected(&container)).unwrap();
+    let all = usual() | 1 << SYS_ADMIN;
+    for (rights, name) in
+        [(all, whole["name"].clone()), (all & !(1 << DAC_READ_SEARCH), serde_json::Value::Null)]
+    {
+        let arguments = ["report", "--json", "--close-wait-after", "1ms"];
+        let report = Tracer::start_as(&arguments, move || nobody_with(rights)).report();
+        let processes = report["close_wait"]["processes"].as_array().unwrap();
+        let row = processes.iter().find(|row| row["process"]["pid"] == container.pid()).unwrap();
+        let found = &row["process"]["container"];
+        assert_eq!((&found["name"], &found["id"]), (&name, &whole["id"]), "{found}");
+    }
 }
 
 fn a_leak_is_in_its_container() {

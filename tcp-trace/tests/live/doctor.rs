@@ -15,6 +15,10 @@ use tcp_trace_testkit::container::run_once;
 use crate::{
     Test,
     requirements::{Feature, requires},
+    rights::{
+        BPF, DAC_OVERRIDE, DAC_READ_SEARCH, NET_ADMIN, PERFMON, SYS_ADMIN, SYS_PTRACE, SYS_RESOURCE,
+        become_nobody, errno_of, nobody_with, without,
+    },
     tracer::text,
 };
 
@@ -96,28 +100,6 @@ fn assert_refused(found: &Value, kinds: &[&str], cause: &str, words: &str) {
 const TRACING: [&str; 5] = ["tp_btf", "tracepoint", "fentry", "fexit", "iter"];
 const TYPED: [&str; 4] = ["tp_btf", "fentry", "fexit", "iter"];
 
-fn errno_of(result: libc::c_int) -> io::Result<()> {
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Takes capabilities out of what the program gets when root starts it.
-fn without(capabilities: &[libc::c_ulong]) -> io::Result<()> {
-    for capability in capabilities {
-        // SAFETY: no address in it.
-        errno_of(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, *capability, 0, 0, 0) })?;
-    }
-    Ok(())
-}
-
-const DAC_OVERRIDE: libc::c_ulong = 1;
-const DAC_READ_SEARCH: libc::c_ulong = 2;
-const NET_ADMIN: libc::c_ulong = 12;
-const SYS_PTRACE: libc::c_ulong = 19;
-const SYS_ADMIN: libc::c_ulong = 21;
-const SYS_RESOURCE: libc::c_ulong = 24;
-const PERFMON: libc::c_ulong = 38;
-const BPF: libc::c_ulong = 39;
-
 /// The main hooks and everything that a report has attached are to be had; nothing else is said to be.
 fn as_root_it_finds_what_a_report_uses() {
     let found = doctor(|| Ok(()));
@@ -180,17 +162,6 @@ fn each_capability_that_is_taken_away_is_named() {
 
 const NO_DESTROY: &str = "this kernel was built without CONFIG_INET_DIAG_DESTROY";
 
-const NOBODY: libc::uid_t = 65_534;
-
-fn become_nobody() -> io::Result<()> {
-    // SAFETY: no address is read, as the list of groups is empty.
-    errno_of(unsafe { libc::setgroups(0, std::ptr::null()) })?;
-    // SAFETY: no address in it.
-    errno_of(unsafe { libc::setresgid(NOBODY, NOBODY, NOBODY) })?;
-    // SAFETY: no address in it.
-    errno_of(unsafe { libc::setresuid(NOBODY, NOBODY, NOBODY) })
-}
-
 fn an_ordinary_user_is_told_what_is_missing() {
     let found = doctor(become_nobody);
     assert_eq!(
@@ -205,32 +176,6 @@ fn an_ordinary_user_is_told_what_is_missing() {
     assert!(found["capabilities"].as_array().unwrap().iter().all(|one| one["held"] == false), "{found:#}");
     let list = run(become_nobody, &["snapshot", "--json"]);
     assert!(list.status.success(), "as it says: {}", text(&list.stderr));
-}
-
-/// `struct __user_cap_header_struct` and `__user_cap_data_struct` (`include/uapi/linux/capability.h`, version 3).
-#[repr(C)]
-struct CapabilityHeader {
-    version: u32,
-    pid: i32,
-}
-
-/// Ordinary, but for these capabilities, which exec keeps.
-fn nobody_with(capabilities: u64) -> io::Result<()> {
-    // SAFETY: no address in it.
-    errno_of(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0) })?;
-    become_nobody()?;
-    let header = CapabilityHeader { version: 0x2008_0522, pid: 0 };
-    let (low, high) = (capabilities as u32, (capabilities >> 32) as u32);
-    let data = [[low; 3], [high; 3]];
-    // SAFETY: both are of the kernel's layout, and live through the call.
-    let set = unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) };
-    errno_of(libc::c_int::try_from(set).unwrap_or(-1))?;
-    for number in (0..64).filter(|number| capabilities & 1 << number != 0) {
-        // SAFETY: no address in it.
-        let raised = unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, number, 0, 0) };
-        errno_of(raised)?;
-    }
-    Ok(())
 }
 
 fn a_user_with_two_capabilities_is_ready() {

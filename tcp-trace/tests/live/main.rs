@@ -21,10 +21,12 @@ mod hosts;
 mod html;
 mod kill;
 mod obituaries;
+mod privileges;
 mod pty;
 mod recordings;
 mod requirements;
 mod results;
+mod rights;
 mod sinks;
 mod snapshot;
 mod stacks;
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
         ("snapshot", snapshot::TESTS),
         ("doctor", doctor::TESTS),
         ("kill", kill::TESTS),
+        ("privileges", privileges::TESTS),
         ("stacks", stacks::TESTS),
         ("top", top::TESTS),
         ("zoo", zoo::TESTS),

@@ -15,6 +15,7 @@ use tcp_trace_testkit::{Helper, NetNs};
 use crate::{
     Test,
     requirements::{Feature, requires},
+    rights::{SYS_ADMIN, nobody_with, usual},
     tracer::{PATIENCE, Tracer, assert_whole},
 };
 
@@ -27,6 +28,10 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("accept_is_told_where_the_kernel_allows_it", accept_is_told_where_the_kernel_allows_it),
     ("a_recording_holds_what_it_takes", a_recording_holds_what_it_takes),
     ("finished_connections_carry_their_stacks", finished_connections_carry_their_stacks),
+    (
+        "without_cap_sys_admin_a_removed_program_has_no_names",
+        without_cap_sys_admin_a_removed_program_has_no_names,
+    ),
 ];
 
 const LEAK: u64 = 7;
@@ -193,6 +198,31 @@ fn leaked_stack(program: &Path, arguments: &[&str], port: u16) -> Value {
 
 fn functions(stack: &Value) -> Vec<&str> {
     stack["frames"].as_array().unwrap().iter().filter_map(|frame| frame["function"].as_str()).collect()
+}
+
+/// What is mapped is the program all the same, for who may open that.
+fn without_cap_sys_admin_a_removed_program_has_no_names() {
+    requires(&[Feature::TpBtfCookie, Feature::CCompiler]);
+    for (rights, named) in [(usual() | 1 << SYS_ADMIN, true), (usual(), false)] {
+        let (ns, folder) = (NetNs::new().unwrap(), Folder::new());
+        let program = server_in_c(&folder, &["-fno-omit-frame-pointer"], 100);
+        let inum = ns.inum().to_string();
+        let arguments = ["report", "--json", "--stacks", "--close-wait-after", "200ms", "--netns", &inum];
+        let tracer = Tracer::start_as(&arguments, move || nobody_with(rights));
+        let server = Server::start(&ns, &program, &["7105"]);
+        fs::remove_file(&program).unwrap();
+        let _client = leak_into(&ns, 7105);
+        thread::sleep(Duration::from_millis(700));
+        let report = tracer.report();
+        let processes = report["close_wait"]["processes"].as_array().unwrap();
+        let process = processes.iter().find(|process| process["process"]["pid"] == server.0.id()).unwrap();
+        let stack = &process["stacks"][0];
+        assert_eq!(
+            (stack["count"].as_u64(), functions(stack).contains(&"handle_upload")),
+            (Some(LEAK), named),
+            "{stack:#}"
+        );
+    }
 }
 
 /// Whether one function is named, and directly behind it the one that calls it.

@@ -33,11 +33,26 @@ impl Tracer {
     pub(crate) fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = Self::command(arguments);
         command.envs(environment.iter().copied());
+        Self::over(command)
+    }
+
+    /// The same as somebody else, which `become_somebody` sees to between fork and exec.
+    pub(crate) fn start_as(
+        arguments: &[&str],
+        become_somebody: impl Fn() -> std::io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        let mut command = Self::command(arguments);
+        // SAFETY: between fork and exec the hook makes system calls; it allocates and locks nothing.
+        unsafe { command.pre_exec(become_somebody) };
+        Self::over(command)
+    }
+
+    fn over(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut said = String::new();
         while !said.contains("tracing by") {
-            assert_ne!(stderr.read_line(&mut said).unwrap(), 0, "{arguments:?} ended at once: {said}");
+            assert_ne!(stderr.read_line(&mut said).unwrap(), 0, "{command:?} ended at once: {said}");
         }
         let mut stdout = child.stdout.take().unwrap();
         let stdout = thread::spawn(move || {

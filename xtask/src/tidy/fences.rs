@@ -24,7 +24,7 @@ const FENCES: &[Fence] = &[
     },
     Fence {
         names: &["NETLINK_SOCK_DIAG", "NETLINK_INET_DIAG", "AddressFamily::NETLINK", "AF_NETLINK"],
-        within: &["tcp-trace/src/survey/sock_diag/"],
+        within: &["tcp-trace/src/survey/sock_diag/", "tcp-trace/src/confine/seccomp.rs"],
         why: "netlink is spoken by tcp-trace/src/survey/sock_diag",
     },
     Fence {

@@ -23,7 +23,7 @@ const LONGER: &[(&str, usize, &str)] = &[
     ("tcp-trace/src/survey/sock_diag/message.rs", 480, "the kernel's message, attribute by attribute"),
     ("tcp-trace/src/bpf/object.rs", 480, "attaching, in its order"),
     ("tcp-trace/src/source/live.rs", 460, "draining, in its order"),
-    ("tcp-trace/src/agent/mod.rs", 460, "an agent from its start to its end"),
+    ("tcp-trace/src/agent/mod.rs", 470, "an agent from its start to its end"),
     ("tcp-trace/src/top/model.rs", 440, "what the screen shows and which key changes it"),
     ("tcp-trace/src/cli/config.rs", 420, "the file of configuration, key by key"),
     ("tcp-trace/src/sink/report_table/mod.rs", 410, "the report for people, section by section"),

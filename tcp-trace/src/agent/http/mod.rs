@@ -34,6 +34,7 @@ use self::{
     answer::{Answer, answer, only_tls},
     complaints::{Complaints, Kind},
 };
+use crate::confine::{self, Duty};
 
 /// Connections that are served at a time.
 const CONNECTIONS: usize = 64;
@@ -90,6 +91,7 @@ impl Server {
         let shared = Arc::new(Shared { board, access, complaints: Complaints::default() });
         let served = Arc::clone(&shared);
         let serve = move || {
+            confine::assume(&Duty::Serve);
             runtime.block_on(async {
                 tokio::select! {
                     served = accept(listener, served) => {

@@ -29,6 +29,11 @@ pub(super) fn open(path: &Path, mode: u32) -> anyhow::Result<File> {
         Ok(descriptor) => descriptor,
         Err(Errno::NOENT) => bail!("its folder does not exist; create it, or correct `path`"),
         Err(Errno::LOOP) => bail!("it is a symbolic link; give the path that it points to"),
+        // Root, too, by then: it does not keep the right to write everywhere.
+        Err(Errno::ACCESS) => bail!(
+            "permission denied; let the user that runs this write to it and to its folder, root by their modes as well \
+             (docs/privileges.md)"
+        ),
         Err(error) => return Err(error).context("it cannot be opened for writing"),
     };
     let kind = FileType::from_raw_mode(fstat(&descriptor)?.st_mode);

@@ -74,7 +74,8 @@ listen = \"{http}\"
     )
 }
 
-/// Nobody's process, with the capabilities that the unit names and no others, behind its filter of system calls.
+/// Nobody's process, which could have the capabilities that the unit names and no others, and whose first thread keeps the
+/// one that it needs to read its configuration again; behind a filter of system calls.
 fn permissions(pid: i32) -> Result<()> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let field = |key: &str| {
@@ -83,17 +84,21 @@ fn permissions(pid: i32) -> Result<()> {
     };
     ensure!(!field("Uid:")?.split_whitespace().any(|uid| uid == "0"), "it runs as root");
     let wanted = unit_capabilities()?;
-    for set in ["CapEff:", "CapPrm:", "CapBnd:", "CapAmb:"] {
+    let kept = 1 << DAC_READ_SEARCH;
+    for (set, wanted) in [("CapBnd:", wanted), ("CapEff:", kept), ("CapPrm:", kept), ("CapAmb:", 0)] {
         let held = u64::from_str_radix(field(set)?, 16)?;
         ensure!(held == wanted, "{set} {held:x}, and not {wanted:x}");
     }
     ensure!(field("NoNewPrivs:")? == "1" && field("Seccomp:")? == "2", "it is not confined: {status}");
     eprintln!(
-        "   uid {}, capabilities {wanted:x}",
+        "   uid {}, of the capabilities {wanted:x} its first thread keeps {kept:x}",
         field("Uid:")?.split_whitespace().next().unwrap_or_default()
     );
     Ok(())
 }
+
+/// CAP_DAC_READ_SEARCH (`include/uapi/linux/capability.h`).
+const DAC_READ_SEARCH: u64 = 2;
 
 /// The mask of the capabilities that the unit names.
 fn unit_capabilities() -> Result<u64> {
@@ -102,7 +107,7 @@ fn unit_capabilities() -> Result<u64> {
     let names = line.context("the unit names no capabilities")?;
     // include/uapi/linux/capability.h
     let numbers = [
-        ("CAP_DAC_READ_SEARCH", 2),
+        ("CAP_DAC_READ_SEARCH", DAC_READ_SEARCH),
         ("CAP_NET_ADMIN", 12),
         ("CAP_SYS_PTRACE", 19),
         ("CAP_PERFMON", 38),
