@@ -1,6 +1,6 @@
 //! Facts of this host: its name, its kernel, its clocks, what this process may do.
 
-use std::{ffi::CStr, fs, os::unix::fs::MetadataExt as _};
+use std::{ffi::CStr, fs, os::unix::fs::MetadataExt as _, sync::OnceLock};
 
 use rustix::time::{ClockId, clock_gettime};
 use tcp_trace_core::{
@@ -8,6 +8,9 @@ use tcp_trace_core::{
     session::Host,
     time::{ClockAnchor, Timestamp},
 };
+
+/// What to say where a thread is refused: a cgroup has a limit of tasks (`pids.max`; systemd: TasksMax), as a rule.
+pub(crate) const NO_THREAD: &str = "starting a thread (is there a limit of tasks, pids.max?)";
 
 /// This host.
 #[must_use]
@@ -32,7 +35,52 @@ pub fn kernel_version() -> Option<(u32, u32)> {
 /// CLOCK_MONOTONIC, as `bpf_ktime_get_ns()` reads it.
 #[must_use]
 pub fn monotonic() -> Timestamp {
-    Timestamp(nanoseconds(ClockId::Monotonic))
+    Timestamp(without(nanoseconds(ClockId::Monotonic), offsets().monotonic_ns))
+}
+
+/// A time since boot that this process was told (`/proc/PID/stat`), as the kernel itself keeps it.
+#[must_use]
+pub fn boottime_of_kernel(told_ns: u64) -> u64 {
+    without(told_ns, offsets().boottime_ns)
+}
+
+/// How far the clocks that this process is shown are ahead of the kernel's own, by which its programs go: 0 but in a
+/// time namespace (`time_namespaces(7)`, Linux 5.6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Offsets {
+    monotonic_ns: i64,
+    boottime_ns: i64,
+}
+
+fn offsets() -> Offsets {
+    static OFFSETS: OnceLock<Offsets> = OnceLock::new();
+    *OFFSETS.get_or_init(|| {
+        // The file is about the namespace of this process's children, which need not be its own.
+        let inode = |link: &str| fs::metadata(link).map(|namespace| namespace.ino()).ok();
+        let own = inode("/proc/self/ns/time");
+        if own.is_none() || own != inode("/proc/self/ns/time_for_children") {
+            return Offsets::default();
+        }
+        parse_offsets(&fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default())
+    })
+}
+
+/// Lines of a clock's name, seconds, and nanoseconds that are added to them.
+fn parse_offsets(text: &str) -> Offsets {
+    let of = |clock: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(clock))?;
+        let mut numbers = line.split_ascii_whitespace().map(|word| word.parse::<i64>().ok());
+        let (seconds, rest) = (numbers.next()??, numbers.next()??);
+        seconds.checked_mul(1_000_000_000)?.checked_add(rest)
+    };
+    Offsets {
+        monotonic_ns: of("monotonic ").unwrap_or_default(),
+        boottime_ns: of("boottime ").unwrap_or_default(),
+    }
+}
+
+fn without(time_ns: u64, offset_ns: i64) -> u64 {
+    time_ns.saturating_add_signed(offset_ns.saturating_neg())
 }
 
 /// The same moment on three clocks. The two clocks that count from boot are read on both sides of the wall
@@ -40,15 +88,48 @@ pub fn monotonic() -> Timestamp {
 #[must_use]
 pub fn clock_anchor() -> ClockAnchor {
     let read = || {
-        let before = nanoseconds(ClockId::Monotonic);
+        let before = monotonic().0;
         let unix_ns = nanoseconds(ClockId::Realtime);
-        let boottime_ns = nanoseconds(ClockId::Boottime);
-        let after = nanoseconds(ClockId::Monotonic);
+        let boottime_ns = boottime_of_kernel(nanoseconds(ClockId::Boottime));
+        let after = monotonic().0;
         (after - before, ClockAnchor { monotonic_ns: before + (after - before) / 2, boottime_ns, unix_ns })
     };
     let first = read();
     (0..4).map(|_| read()).fold(first, |best, next| if next.0 < best.0 { next } else { best }).1
 }
+
+/// What has become of the clocks between two anchors, for people: a clock that was set, or a host that slept. Nothing
+/// else moves them apart: whatever slews the wall's clock slews CLOCK_MONOTONIC too.
+#[must_use]
+pub fn clock_news(then: &ClockAnchor, now: &ClockAnchor) -> Vec<String> {
+    let ahead = |of: fn(&ClockAnchor) -> u64| {
+        let since = |anchor: &ClockAnchor| i128::from(of(anchor)) - i128::from(anchor.monotonic_ns);
+        since(now) - since(then)
+    };
+    let slept = ahead(|anchor| anchor.boottime_ns);
+    let set = ahead(|anchor| anchor.unix_ns) - slept;
+    let seconds = |ns: i128| ns.unsigned_abs() as f64 / 1e9;
+    let mut news = Vec::new();
+    if slept.unsigned_abs() > NOISE_NS {
+        news.push(format!(
+            "this host has slept for {:.1} s since the run began: durations do not count that time, and the times that are \
+             shown after it are too early by as much",
+            seconds(slept)
+        ));
+    }
+    if set.unsigned_abs() > NOISE_NS {
+        let (way, effect) = if set > 0 { ("forward", "too early") } else { ("back", "too late") };
+        news.push(format!(
+            "the clock of this host was set {way} by {:.1} s since the run began: the times that are shown are those of the \
+             clock before, now {effect} by as much",
+            seconds(set)
+        ));
+    }
+    news
+}
+
+/// By how much two readings of the clocks may differ that nobody has set.
+const NOISE_NS: u128 = 100_000_000;
 
 fn nanoseconds(clock: ClockId) -> u64 {
     let time = clock_gettime(clock);
@@ -105,4 +186,42 @@ pub fn may_read_descriptors() -> bool {
 #[must_use]
 pub fn may_enter_namespaces() -> bool {
     Feature::Namespaces.missing(capabilities()).is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_of_a_time_namespace_are_read() {
+        let text = "monotonic      -7200         0\nboottime      604800 500000000\n";
+        let offsets = parse_offsets(text);
+        assert_eq!(offsets, Offsets { monotonic_ns: -7_200_000_000_000, boottime_ns: 604_800_500_000_000 });
+        assert_eq!(without(1_000, -7), 1_007);
+        assert_eq!((without(1_000, 7), without(1, 7)), (993, 0));
+        for other in ["", "monotonic", "monotonic x 0", "monotonic 9223372036854775807 0"] {
+            assert_eq!(parse_offsets(other), Offsets::default(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_and_a_host_that_slept_are_told_apart() {
+        let then = ClockAnchor { monotonic_ns: 1_000, boottime_ns: 5_000, unix_ns: 9_000 };
+        let after = |mono: u64, slept: u64, set: i64| ClockAnchor {
+            monotonic_ns: then.monotonic_ns + mono,
+            boottime_ns: then.boottime_ns + mono + slept,
+            unix_ns: (then.unix_ns + mono + slept).saturating_add_signed(set),
+        };
+        const S: u64 = 1_000_000_000;
+        assert_eq!(clock_news(&then, &after(60 * S, 0, 0)), [""; 0]);
+        assert_eq!(clock_news(&then, &after(60 * S, 1_000, 50_000_000)), [""; 0]);
+        let news = clock_news(&then, &after(60 * S, 3600 * S, 0));
+        assert!(news.len() == 1 && news[0].starts_with("this host has slept for 3600.0 s"), "{news:?}");
+        let news = clock_news(&then, &after(60 * S, 0, -5_000_000_000));
+        assert!(
+            news.len() == 1 && news[0].contains("set back by 5.0 s") && news[0].contains("too late"),
+            "{news:?}"
+        );
+        assert_eq!(clock_news(&then, &after(60 * S, S, 2_000_000_000)).len(), 2);
+    }
 }

@@ -9,6 +9,8 @@ use rustix::{
     thread::{UnshareFlags, unshare_unsafe},
 };
 
+use crate::host::NO_THREAD;
+
 /// Runs `work` on a thread for which a file system of this kind is mounted, read-only.
 ///
 /// # Errors
@@ -20,10 +22,12 @@ pub(crate) fn with_mount<T: Send>(
     work: impl FnOnce() -> anyhow::Result<T> + Send,
 ) -> anyhow::Result<T> {
     thread::scope(|scope| {
-        let private = scope.spawn(move || {
-            mount_privately(kind, target)?;
-            work()
-        });
+        let private =
+            thread::Builder::new().name("private-mount".to_owned()).spawn_scoped(scope, move || {
+                mount_privately(kind, target)?;
+                work()
+            });
+        let private = private.context(NO_THREAD)?;
         private.join().map_err(|_panic| anyhow!("the thread that mounts {kind} panicked"))?
     })
 }

@@ -15,7 +15,7 @@ use super::{
 
 /// Attaches `half_open`; and `cookies`, where `set_state` has no `helpers` to ask for one.
 pub(super) fn attach(object: &mut Ebpf, helpers: bool) -> anyhow::Result<Vec<Link>> {
-    let path = mount_point().context("no cgroup2 hierarchy is mounted")?;
+    let path = mount_point().ok_or_else(no_mount)?;
     let at = || path.display().to_string();
     let root = fs::File::open(&path).with_context(at)?;
     if !is_root(&root) {
@@ -36,6 +36,18 @@ pub(super) fn attach(object: &mut Ebpf, helpers: bool) -> anyhow::Result<Vec<Lin
         links.push(Box::new(cookies.take_link(link)?));
     }
     Ok(links)
+}
+
+/// Why there is no place to attach to.
+fn no_mount() -> anyhow::Error {
+    match fs::metadata("/proc/self/mountinfo") {
+        Ok(_) => anyhow!("no cgroup2 hierarchy is mounted"),
+        Err(error) => {
+            anyhow!(
+                "where the cgroup2 hierarchy is mounted cannot be found out: /proc/self/mountinfo: {error}"
+            )
+        }
+    }
 }
 
 /// Whether a cgroup2 directory is the root of the whole hierarchy: its inode number is 1 (`kernfs_create_root`,

@@ -24,7 +24,7 @@ use super::{
     placeholders::Filled,
     rings::{self, Layout, Rings, possible_cpus},
 };
-use crate::host;
+use crate::host::{self, NO_THREAD};
 
 /// The compiled eBPF object; empty in a build that was told to do without.
 pub(super) static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tcp-trace.bpf.o"));
@@ -58,22 +58,23 @@ impl Ground {
 
 /// A loader in the making. aya reads and builds all of the kernel's BTF whenever one is made, before it can be told that
 /// an outline will do (`aya::EbpfLoader::new`, 0.14): tens of milliseconds, and of megabytes.
-pub(super) struct Loader(JoinHandle<EbpfLoader<'static>>);
+pub(super) struct Loader(Option<JoinHandle<EbpfLoader<'static>>>);
 
 impl Loader {
-    /// Begins to make one.
+    /// Begins to make one. Where there is no room for a thread only time is lost.
     pub(super) fn begin() -> Self {
-        Self(thread::spawn(|| {
+        let make = || {
             lose_sight_of_files();
             let mut loader = EbpfLoader::new();
             // If it could be read nevertheless, taking it apart again takes time, too.
             loader.btf(None);
             loader
-        }))
+        };
+        Self(thread::Builder::new().name("tcp-trace-load".to_owned()).spawn(make).ok())
     }
 
     pub(super) fn finish<'a>(self) -> EbpfLoader<'a> {
-        self.0.join().unwrap_or_else(|_panic| EbpfLoader::new())
+        self.0.and_then(|thread| thread.join().ok()).unwrap_or_else(EbpfLoader::new)
     }
 }
 
@@ -175,9 +176,14 @@ fn load_main_programs(object: &mut Ebpf, btf: &Btf) -> Result<(), NotLoaded> {
         return Err(NotLoaded { error, retry: false });
     }
     thread::scope(|scope| {
-        let load = |program| scope.spawn(move || load_main_program(program, btf));
-        let loading: Vec<_> = programs.into_iter().map(load).collect();
-        let panicked = || NotLoaded { error: anyhow!("loading a main program panicked"), retry: false };
+        let failed = |error: anyhow::Error| NotLoaded { error, retry: false };
+        let load = |program| {
+            let thread = thread::Builder::new().name("tcp-trace-load".to_owned());
+            let spawned = thread.spawn_scoped(scope, move || load_main_program(program, btf));
+            spawned.map_err(|error| failed(anyhow!(error).context(NO_THREAD)))
+        };
+        let loading: Vec<_> = programs.into_iter().map(load).collect::<Result<_, _>>()?;
+        let panicked = || failed(anyhow!("loading a main program panicked"));
         loading.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|_panic| Err(panicked())))
     })
 }
@@ -230,7 +236,10 @@ impl Outline {
 pub(super) fn read_btf(raw: &[u8]) -> anyhow::Result<(Offsets, Outline)> {
     let btf = super::btf::Btf::parse(raw)?;
     let outline = btf.outline();
-    let outline = thread::spawn(move || Ok(Btf::parse(&outline, aya::Endianness::default())?));
+    let outline = thread::Builder::new()
+        .name("tcp-trace-btf".to_owned())
+        .spawn(move || Ok(Btf::parse(&outline, aya::Endianness::default())?))
+        .context(NO_THREAD)?;
     Ok((find_offsets(&btf)?, Outline(outline)))
 }
 

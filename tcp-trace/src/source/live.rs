@@ -8,7 +8,7 @@ use std::{
     os::fd::AsFd as _,
     sync::{Arc, Mutex},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, anyhow};
@@ -121,8 +121,9 @@ pub fn start(options: &bpf::Options, filter: FilterSpec, stacks: bool) -> anyhow
     let stacks = stacks.then(bpf::attach_stacks);
     // Beside the making of the programs, which takes longer: so it is read shortly before they are attached.
     let (mut attached, baseline) = thread::scope(|scope| {
-        let baseline = scope.spawn(|| surveyor.baseline());
-        let attached = bpf::attach(&options)?;
+        let thread = thread::Builder::new().name("tcp-trace-first".to_owned());
+        let baseline = thread.spawn_scoped(scope, || surveyor.baseline()).context(host::NO_THREAD)?;
+        let attached = bpf::attach(&options).map_err(about_memory)?;
         let baseline = baseline.join().map_err(|_panic| anyhow!("the look at the namespaces panicked"))?;
         anyhow::Ok((attached, baseline))
     })?;
@@ -172,6 +173,21 @@ pub fn start(options: &bpf::Options, filter: FilterSpec, stacks: bool) -> anyhow
         .context("starting the drain thread")?;
     lookout.order(Order { scope: Scope::All, last: false });
     Ok(Live { session, batches, spare, lookout, thread: Some(thread) })
+}
+
+/// What helps where the kernel has no memory for buffers and maps: they count as this program's, in its cgroup too.
+fn about_memory(error: anyhow::Error) -> anyhow::Error {
+    use rustix::io::Errno;
+    let errno = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<Errno>().copied().or_else(|| Errno::from_io_error(cause.downcast_ref()?))
+    };
+    if error.chain().any(|cause| errno(cause) == Some(Errno::NOMEM)) {
+        return error.context(
+            "there is not enough memory for the kernel's part; ask for smaller buffers (--buffer 64k), or raise the limit of \
+             this program's cgroup (memory.max; systemd: MemoryMax)",
+        );
+    }
+    error
 }
 
 /// With a filter that user space has to apply, a count would hold what the filter does not want.
@@ -425,8 +441,14 @@ impl Drain {
 
     /// Drains until every program that is running now has ended.
     async fn drain_through_grace(&mut self) -> Result<(), Gone> {
-        let grace = tokio::task::spawn_blocking(grace_period);
-        while !grace.is_finished() {
+        // Not one of tokio's: it panics where there is no room for a thread, which may pass.
+        let waiter = thread::Builder::new().name("tcp-trace-grace".to_owned()).spawn(grace_period);
+        let begun = Instant::now();
+        let is_over = || match &waiter {
+            Ok(waiter) => waiter.is_finished(),
+            Err(_) => begun.elapsed() >= GRACE_FALLBACK,
+        };
+        while !is_over() {
             self.drain().await?;
             sleep(GRACE_POLL).await;
         }

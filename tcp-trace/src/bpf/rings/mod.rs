@@ -25,6 +25,7 @@ pub use merge::Progress;
 use ring::{Fill, Ring};
 
 use super::sys::{bpf, bpf_fd, command, number};
+use crate::host::NO_THREAD;
 
 /// Unless another size is asked for: all buffers together, and each of them if that is more.
 const ALL: usize = 16 << 20;
@@ -154,7 +155,8 @@ impl Making {
             return Err(anyhow!("the eBPF object has no map RINGS, or one of another type"));
         };
         let places = places.fd().as_fd().try_clone_to_owned()?;
-        Ok(Self(thread::spawn(move || Rings::new(&places, layout))))
+        let thread = thread::Builder::new().name("tcp-trace-rings".to_owned());
+        Ok(Self(thread.spawn(move || Rings::new(&places, layout)).context(NO_THREAD)?))
     }
 
     /// Waits for them.
