@@ -2,10 +2,18 @@
 //!
 //! What they find goes through the drain thread into the stream, so that there is one order of everything.
 
-use std::thread;
+use std::{
+    cell::Cell,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
-use tcp_trace_core::process::ProcessId;
+use tcp_trace_core::{process::ProcessId, record::kind, session::Degradation};
 use tokio::sync::mpsc;
 
 use super::{Batch, live::Command};
@@ -19,6 +27,8 @@ use crate::{
 const ORDERS: usize = 4;
 /// Lists of processes that wait to be looked at.
 const LISTS: usize = 64;
+/// From then on reports do not wait for a survey. A million sockets take a few seconds.
+const LATE: Duration = Duration::from_secs(5);
 
 /// The threads.
 #[derive(Debug)]
@@ -26,6 +36,38 @@ pub(super) struct Lookout {
     orders: mpsc::Sender<Order>,
     processes: mpsc::Sender<Vec<ProcessId>>,
     commands: mpsc::Sender<Command>,
+    watch: Watch,
+    /// Whether it was told that a survey does not come back.
+    told: Cell<bool>,
+}
+
+/// How long the surveyor has been at what it is at.
+#[derive(Clone, Debug)]
+struct Watch {
+    began: Instant,
+    /// When it began that, in milliseconds since `began`; `IDLE` while it waits for an order.
+    busy: Arc<AtomicU64>,
+}
+
+impl Watch {
+    const IDLE: u64 = u64::MAX;
+
+    fn new() -> Self {
+        Self { began: Instant::now(), busy: Arc::new(AtomicU64::new(Self::IDLE)) }
+    }
+
+    fn rest(&self) {
+        self.busy.store(Self::IDLE, Relaxed);
+    }
+
+    fn work(&self) {
+        self.busy.store(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(0), Relaxed);
+    }
+
+    fn is_late(&self) -> bool {
+        let since = self.busy.load(Relaxed);
+        since != Self::IDLE && self.began.elapsed() > Duration::from_millis(since).saturating_add(LATE)
+    }
 }
 
 /// What the surveyor is to do: a survey, and a reading of the counters behind it.
@@ -68,12 +110,13 @@ impl Lookout {
         stacks: Option<stacks::Handle>,
     ) -> anyhow::Result<Self> {
         let (orders, receiver) = mpsc::channel(ORDERS);
-        let sender = commands.clone();
-        spawn("tcp-trace-survey", move || survey(surveyor, receiver, &sender, stacks))?;
+        let (sender, watch) = (commands.clone(), Watch::new());
+        let at_work = watch.clone();
+        spawn("tcp-trace-survey", move || survey(surveyor, receiver, &sender, stacks, &at_work))?;
         let (processes, receiver) = mpsc::channel(LISTS);
         let sender = commands.clone();
         spawn("tcp-trace-look", move || look(receiver, &sender))?;
-        Ok(Self { orders, processes, commands })
+        Ok(Self { orders, processes, commands, watch, told: Cell::new(false) })
     }
 
     /// Gives an order.
@@ -82,6 +125,17 @@ impl Lookout {
         if order.last || self.orders.capacity() > 1 {
             let _ = self.orders.try_send(order);
         }
+        if !order.last && self.watch.is_late() {
+            self.go_on_without();
+        }
+    }
+
+    /// A reading of the counters, which makes a report due, though the survey that should stand before it does not come back.
+    fn go_on_without(&self) {
+        if !self.told.replace(true) {
+            let _ = self.commands.try_send(Command::Deliver(late()));
+        }
+        let _ = self.commands.try_send(Command::ReadCounters);
     }
 
     /// Ends the drain thread, whatever the surveyor is at. Returns whether there was room for the command.
@@ -121,17 +175,20 @@ fn survey(
     mut orders: mpsc::Receiver<Order>,
     commands: &mpsc::Sender<Command>,
     mut stacks: Option<stacks::Handle>,
+    watch: &Watch,
 ) {
     confine::assume(&Duty::Survey);
     let drain = Drain(commands);
     let mut waiting = Orders::default();
     loop {
+        watch.rest();
         if waiting.scope.is_none() {
             let Some(order) = orders.blocking_recv() else { return };
             waiting.add(order);
         }
         waiting.add_waiting(&mut orders);
         let Orders { scope: Some(scope), last: end } = std::mem::take(&mut waiting) else { continue };
+        watch.work();
         if scope > Scope::Requests {
             surveyor.prepare();
         }
@@ -158,6 +215,21 @@ fn survey(
             return;
         }
     }
+}
+
+/// That a survey does not come back, as a batch of its own.
+fn late() -> Batch {
+    let reason = format!(
+        "a look at the host took longer than {} s (a process that cannot be looked at, a file system that does not \
+         answer, or far too many sockets); reports that were due meanwhile came without it: queues, descriptors and owners \
+         are those of the look before",
+        LATE.as_secs()
+    );
+    let degradation = Degradation { feature: "survey".to_owned(), reason, remedy: None };
+    let mut batch = Batch::default();
+    // Texts only: it cannot fail.
+    batch.push(kind::DEGRADATION, &serde_json::to_vec(&degradation).unwrap_or_default());
+    batch
 }
 
 fn look(mut lists: mpsc::Receiver<Vec<ProcessId>>, commands: &mpsc::Sender<Command>) {

@@ -4,6 +4,7 @@
 //! What is found becomes records of `tcp_trace_core::survey`, whoever asks for it.
 
 mod cgroups;
+mod cmdline;
 pub mod containers;
 mod found;
 pub mod holders;

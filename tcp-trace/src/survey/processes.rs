@@ -1,14 +1,17 @@
 //! Who a process is, as `/proc` shows it (proc(5)).
 
+use std::os::fd::AsFd as _;
+
 use rustix::fs::{AtFlags, statat};
 use tcp_trace_core::{container, process::ProcessId, survey::ProcessFacts};
 
 use super::{
-    cgroups,
+    cgroups, cmdline,
     containers::Containers,
     proc::{self, Folder},
     users::users,
 };
+use crate::host;
 
 /// `/proc` counts in ticks of USER_HZ, which is 100 on every architecture that Rust knows.
 const TICK_NS: u64 = 10_000_000;
@@ -34,11 +37,14 @@ pub fn facts(pid: u32, containers: &mut Containers) -> Option<ProcessFacts> {
     let cgroup = cgroups::of(&folder).ok();
     let cgroup = cgroup.as_deref().and_then(container::telling_path).map(str::to_owned);
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let id = ProcessId::new(pid, Some(start_ns));
     let facts = ProcessFacts {
-        id: ProcessId::new(pid, Some(start_ns)),
+        id,
         comm: text(without_newline(folder.read(c"comm", SMALL).ok()?)),
         exe: folder.link(c"exe").ok().map(text),
-        cmdline: folder.read(c"cmdline", CMDLINE_BYTES).map(|bytes| words(&bytes)).unwrap_or_default(),
+        cmdline: cmdline::read(folder.0.as_fd(), id, CMDLINE_BYTES)
+            .map(|bytes| words(&bytes))
+            .unwrap_or_default(),
         uid,
         user: users().get(&uid).map(|user| user.name.clone()),
         nofile: folder.text(c"limits", SMALL).ok().and_then(|text| parse_nofile(&text)),
@@ -76,7 +82,7 @@ pub fn started(pid: u32) -> Option<u64> {
 /// When it started, of a process that is not a zombie: one that has ended has no descriptors any more, and most of
 /// the rest cannot be read.
 fn start(folder: &Folder) -> Option<u64> {
-    parse_start(&folder.text(c"stat", SMALL).ok()?)
+    parse_start(&folder.text(c"stat", SMALL).ok()?).map(host::boottime_of_kernel)
 }
 
 /// Field 22 of `/proc/PID/stat`, nanoseconds since boot. The name in the second field may hold anything, `)` too.

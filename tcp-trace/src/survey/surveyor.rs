@@ -9,10 +9,11 @@ use tcp_trace_core::{
     survey::{
         Facts, Holder, ProcessFacts, RequestRow, SurveyBegin, SurveyEnd, encode_holders, encode_requests,
     },
-    time::Timestamp,
+    time::{ClockAnchor, Timestamp},
 };
 
 use super::{
+    cmdline,
     containers::Containers,
     found::{BATCH_BYTES, Found, Outlet},
     holders,
@@ -44,6 +45,8 @@ pub struct Surveyor {
     door: Option<File>,
     /// Every process of the host is visible.
     everyone: bool,
+    /// The clocks when it began.
+    clocks: ClockAnchor,
     containers: Containers,
     /// Requests of the map that were not listed by the last survey.
     unlisted: FxHashSet<u64>,
@@ -71,6 +74,7 @@ impl Surveyor {
             netns,
             door: None,
             everyone: host::sees_all_processes(),
+            clocks: host::clock_anchor(),
             containers,
             unlisted: FxHashSet::default(),
             ready: None,
@@ -136,20 +140,29 @@ impl Surveyor {
         let mut wanted = outlet.settle();
         let held = (scope > Scope::Requests).then(|| self.hold(&mut found, early));
         let facts = held.as_ref().map(|held| self.facts(held, &found, begin)).unwrap_or_default();
-        found.problems.truncate(PROBLEMS);
+        let mut problems = if held.is_some() { self.own_problems() } else { Vec::new() };
+        problems.append(&mut found.problems);
+        problems.truncate(PROBLEMS);
         let end = SurveyEnd {
             time,
             states: if idle { Vec::new() } else { scope.states().numbers() },
             namespaces: found.complete,
             holders: held.is_some(),
             holders_complete: held.as_ref().is_some_and(|held| held.complete),
-            problems: found.problems,
+            problems,
         };
         let Found { namespaces, listeners, .. } = found;
         for batch in concluding(&dead, Facts { namespaces, listeners, ..facts }, &end) {
             wanted = wanted && outlet.deliver(batch);
         }
         wanted.then_some(last)
+    }
+
+    /// What is wrong with this host, whatever is looked at.
+    fn own_problems(&self) -> Vec<String> {
+        let mut problems = host::clock_news(&self.clocks, &host::clock_anchor());
+        problems.extend(cmdline::problems());
+        problems
     }
 
     /// Facts of single processes, as a record of their own; empty if all of them have gone.

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    os::unix::ffi::OsStrExt as _,
+    os::{fd::AsFd as _, unix::ffi::OsStrExt as _},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -10,12 +10,13 @@ use std::{
 use serde::Deserialize;
 use tcp_trace_core::{
     container::{identify, telling_path},
+    process::ProcessId,
     survey::Runtime,
 };
 
 use super::json;
 use crate::survey::{
-    cgroups,
+    cgroups, cmdline,
     proc::{self, Folder},
 };
 
@@ -61,18 +62,19 @@ impl DataRoots {
 /// are believed.
 fn of_daemons() -> Vec<PathBuf> {
     let pids = proc::pids().inspect_err(|error| log::debug!("/proc: {error}")).unwrap_or_default();
-    let processes = pids.into_iter().filter_map(|pid| Folder::of_process(pid).ok());
-    processes.filter_map(|process| of_daemon(&process)).take(DAEMONS).collect()
+    let processes = pids.into_iter().filter_map(|pid| Some((pid, Folder::of_process(pid).ok()?)));
+    processes.filter_map(|(pid, process)| of_daemon(pid, &process)).take(DAEMONS).collect()
 }
 
-fn of_daemon(process: &Folder) -> Option<PathBuf> {
+fn of_daemon(pid: u32, process: &Folder) -> Option<PathBuf> {
     if process.read(c"comm", SMALL).ok()? != b"dockerd\n" {
         return None;
     }
     let cgroups = cgroups::of(process).ok()?;
     let container = telling_path(&cgroups).and_then(identify).map(|identity| identity.facts.runtime);
     let is_of_host = container.is_none_or(|runtime| runtime == Runtime::Systemd);
-    is_of_host.then(|| data_root(&process.read(c"cmdline", SMALL).ok()?)).flatten()
+    let id = ProcessId::new(pid, None);
+    is_of_host.then(|| data_root(&cmdline::read(process.0.as_fd(), id, SMALL)?)).flatten()
 }
 
 /// `--data-root DIR` or `--data-root=DIR`; before Docker 17.05 `--graph` or `-g`.
