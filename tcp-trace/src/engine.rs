@@ -24,6 +24,8 @@ pub struct Engine<O: Outlet> {
     cadence: Option<Cadence>,
     outlet: O,
     recording: Option<Writer<File>>,
+    /// Why there is no recording any more.
+    broken: Option<anyhow::Error>,
     output: Output,
     /// Sums over all windows.
     total: Total,
@@ -79,9 +81,20 @@ impl<O: Outlet> Engine<O> {
             cadence,
             outlet,
             recording,
+            broken: None,
             output: Output::default(),
             total: Total::default(),
         }
+    }
+
+    /// Whether the recording broke off.
+    pub fn is_broken(&self) -> bool {
+        self.broken.is_some()
+    }
+
+    /// Why the recording broke off, if it did.
+    pub fn take_broken(&mut self) -> Option<anyhow::Error> {
+        self.broken.take()
     }
 
     /// The run has begun.
@@ -93,14 +106,17 @@ impl<O: Outlet> Engine<O> {
         self.outlet.begin()
     }
 
-    /// Takes a batch.
+    /// Takes a batch. If it cannot be recorded nothing more is, and all else goes on ([`Engine::is_broken`]).
     ///
     /// # Errors
     ///
-    /// If it cannot be recorded or decoded, or what the outlet says.
+    /// If it cannot be decoded, or what the outlet says.
     pub fn batch(&mut self, batch: &Batch) -> anyhow::Result<()> {
-        if let Some(recording) = &mut self.recording {
-            recording.batch(batch).context("writing the recording; what was written before is intact")?;
+        if let Some(recording) = &mut self.recording
+            && let Err(error) = recording.batch(batch)
+        {
+            self.recording = None;
+            self.broken = Some(error.context("writing the recording; what was written before is intact"));
         }
         let fed = batch.records().try_for_each(|record| self.record(record?));
         // What stands before a record that cannot be decoded is as good as ever.

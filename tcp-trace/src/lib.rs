@@ -7,6 +7,8 @@
 //! draws, `agent` runs for long and hands on, and `kill` is the one command that changes something. `confine` takes rights
 //! away from threads that have no use for them.
 
+#![warn(clippy::print_stderr, reason = "it panics where standard error takes nothing; `say!` does not")]
+
 // What tests of both sides share names it so.
 #[cfg(test)]
 extern crate self as tcp_trace;
@@ -29,10 +31,12 @@ mod private_mount;
 pub mod progress;
 pub mod recording;
 pub mod run;
+pub mod say;
 mod shown;
 pub mod sink;
 pub mod snapshot;
 pub mod source;
 pub mod stacks;
+pub mod stop;
 pub mod survey;
 pub mod top;

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         Err(error) => {
             let exit = Exit::of(&error);
             if exit != Exit::Done {
-                eprintln!("tcp-trace: error: {}", printable_lines(&format!("{error:#}")));
+                tcp_trace::say!("tcp-trace: error: {}", printable_lines(&format!("{error:#}")));
             }
             exit
         }

@@ -12,6 +12,7 @@ use tcp_trace_core::report::{Obituary, Report, StateChange};
 use crate::{
     new_file::{self, What},
     outlet::Outlet,
+    say,
     shown::shown,
     sink::html,
 };
@@ -63,7 +64,7 @@ impl Page {
         let Self { path, file, draw } = self;
         let text = draw(report);
         replace(file, &text).with_context(|| format!("writing the page {}", shown(&*path)))?;
-        eprintln!("tcp-trace: wrote {} ({} kB)", shown(&*path), text.len().div_ceil(1000));
+        say!("tcp-trace: wrote {} ({} kB)", shown(&*path), text.len().div_ceil(1000));
         Ok(())
     }
 }

@@ -9,6 +9,8 @@ use std::{
 
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::say;
+
 /// Work that takes less than this shows no bar.
 const PATIENCE: Duration = Duration::from_millis(300);
 /// How often there is a line where there is no bar.
@@ -58,7 +60,7 @@ impl Progress {
                 bar.get_or_insert_with(|| self::bar(name, *total)).set_position(bytes);
             }
             View::Lines(due) if elapsed >= *due => {
-                eprintln!("tcp-trace: {}", line(name, bytes, *total));
+                say!("tcp-trace: {}", line(name, bytes, *total));
                 *due = elapsed + LINES_EVERY;
             }
             View::Bar(_) | View::Lines(_) | View::Nothing => {}

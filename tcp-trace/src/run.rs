@@ -35,9 +35,11 @@ use crate::{
     pages::{Page, Pages},
     progress::Progress,
     recording::{self, RecordingError, Writer},
+    say,
     shown::shown,
     sink::{Format, Sink, balance},
     source::{self, Live, Replay},
+    stop::Guard,
     survey::Scope,
 };
 
@@ -45,6 +47,8 @@ use crate::{
 const COUNTERS_EVERY: Duration = Duration::from_secs(1);
 /// How long the last look at the sockets may take before the run ends without it.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the run may stand still after that: the last report is made and written.
+const TO_END: Duration = Duration::from_secs(5);
 
 /// What is to be made of the records.
 struct Plan<'a> {
@@ -153,7 +157,7 @@ fn live(settings: LiveSettings, plan: &Plan<'_>) -> anyhow::Result<Exit> {
         .enable_time()
         .build()
         .context("starting the runtime")?;
-    let total = runtime.block_on(async {
+    let (total, broken) = runtime.block_on(async {
         // Before anything is attached, so that a signal at any time ends the run in order.
         let mut stop = StopSignals::new()?;
         // Before anything is attached, so that a path that cannot be written costs nothing.
@@ -170,9 +174,12 @@ fn live(settings: LiveSettings, plan: &Plan<'_>) -> anyhow::Result<Exit> {
         confine::assume(&Duty::Follow);
         engine.begin()?;
         drive(&mut live, &mut engine, plan, duration, &mut stop).await?;
-        engine.finish()
+        let broken = engine.take_broken();
+        anyhow::Ok((engine.finish()?, broken))
     })?;
-    Ok(conclude(&total, plan))
+    let exit = conclude(&total, plan);
+    // What was seen is told, and that the recording is not whole is the last word.
+    broken.map_or(Ok(exit), Err)
 }
 
 /// Feeds the engine until the source ends, or somebody ends it.
@@ -190,6 +197,13 @@ async fn drive<O: Outlet>(
     tokio::pin!(deadline);
     let (mut stopping, mut stopped) = (false, false);
     loop {
+        stop.guard.turn();
+        if engine.is_broken() && !stopping {
+            // The recording is what the run is for, or a part of it: it ends in order, while there is something to tell.
+            live.stop(engine.scope_of_report());
+            stopping = true;
+            deadline.set(sleep(PATIENCE));
+        }
         let enough = async {
             tokio::select! {
                 () = stop.wait() => {}
@@ -200,7 +214,7 @@ async fn drive<O: Outlet>(
             () = enough, if !stopped => {
                 if stopping {
                     stopped = live.stop_now();
-                    eprintln!("tcp-trace: ends without a last look at the sockets");
+                    say!("tcp-trace: ends without a last look at the sockets");
                 } else {
                     live.stop(engine.scope_of_report());
                     stopping = true;
@@ -286,10 +300,10 @@ fn engine(
 
 /// Says on standard error what is going on; a report says what it lacks itself.
 fn announce(session: &Session, plan: &Plan<'_>) {
-    eprintln!("tcp-trace: tracing by {}; Ctrl-C ends", session.tiers().join(", "));
+    say!("tcp-trace: tracing by {}; Ctrl-C ends", session.tiers().join(", "));
     if !matches!(plan.format, Format::Report | Format::ReportJson) {
         for degradation in &session.degradations {
-            eprintln!("tcp-trace: without {}: {}", degradation.feature, printable(&degradation.reason));
+            say!("tcp-trace: without {}: {}", degradation.feature, printable(&degradation.reason));
         }
     }
 }
@@ -298,7 +312,7 @@ fn announce(session: &Session, plan: &Plan<'_>) {
 fn conclude(total: &Total, plan: &Plan<'_>) -> Exit {
     let Some(loss) = &total.loss else { return Exit::Done };
     if plan.format != Format::Report {
-        eprintln!("tcp-trace: {}", balance(loss));
+        say!("tcp-trace: {}", balance(loss));
     }
     if plan.strict && (loss.lost > 0 || !loss.balanced) {
         // What the findings rest on is not whole.
@@ -311,12 +325,14 @@ fn conclude(total: &Total, plan: &Plan<'_>) -> Exit {
 struct StopSignals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    guard: Guard,
 }
 
 impl StopSignals {
     fn new() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("listening for signals");
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+        let (interrupt, terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+        Ok(Self { interrupt, terminate, guard: Guard::start(PATIENCE + TO_END)? })
     }
 
     async fn wait(&mut self) {

@@ -50,13 +50,23 @@ use crate::{
     engine::{Cadence, Engine},
     exit::{Exit, Usage},
     recording::RecordingError,
+    say,
     shown::shown,
     source::{self, Live, Replay},
+    stop::Guard,
     survey::Scope,
 };
 
 /// Where metrics are if nothing is configured at all.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9981);
+
+/// How long the agent may stand still at its end, beyond what its sinks may take.
+const TO_END: Duration = Duration::from_secs(5);
+
+/// How long it may stand still at its end: its sinks may take their time, after the last look took its own.
+fn to_end(config: &Config) -> Duration {
+    config.agent.stop_within.0.saturating_mul(2).saturating_add(TO_END)
+}
 
 /// Runs it.
 ///
@@ -123,9 +133,9 @@ fn check(config: &Config, verbose: u8) -> anyhow::Result<Exit> {
         lines.push("no sinks: documents are not told to anybody".to_owned());
     }
     for line in lines {
-        eprintln!("tcp-trace: {line}");
+        say!("tcp-trace: {line}");
     }
-    eprintln!("tcp-trace: the configuration is right");
+    say!("tcp-trace: the configuration is right");
     Ok(Exit::Done)
 }
 
@@ -177,6 +187,7 @@ fn live(args: &AgentArgs, config: Config, verbose: u8) -> anyhow::Result<Exit> {
     runtime.block_on(async {
         // Before anything is attached, so that a signal at any time ends the run in order.
         let mut signals = Signals::new()?;
+        let guard = Guard::start(to_end(&config))?;
         let (source, filter, _) = config.source.arguments()?;
         let settings::LiveSettings { options, filter, stacks, .. } =
             settings::live(&source, &filter, verbose)?;
@@ -193,7 +204,7 @@ fn live(args: &AgentArgs, config: Config, verbose: u8) -> anyhow::Result<Exit> {
         let engine = engine(&config, &session, desk)?;
         announce(&session, server.as_ref());
         let manager = Manager::from_environment();
-        let mut agent = Agent { args, config, session, live, engine, board, server, manager };
+        let mut agent = Agent { args, config, session, live, engine, board, server, manager, guard };
         agent.manager.ready(&agent.status());
         agent.drive(&mut signals).await?;
         agent.finish()
@@ -206,15 +217,15 @@ fn serve(config: &Config, board: &Arc<Board>, access: Access) -> anyhow::Result<
 }
 
 fn announce(session: &Session, server: Option<&Server>) {
-    eprintln!(
+    say!(
         "tcp-trace: tracing by {}; SIGTERM ends, SIGHUP reads the configuration again",
         session.tiers().join(", ")
     );
     for degradation in &session.degradations {
-        eprintln!("tcp-trace: without {}: {}", degradation.feature, printable(&degradation.reason));
+        say!("tcp-trace: without {}: {}", degradation.feature, printable(&degradation.reason));
     }
     if let Some(server) = server {
-        eprintln!("tcp-trace: metrics on {}", server.url());
+        say!("tcp-trace: metrics on {}", server.url());
     }
 }
 
@@ -228,6 +239,7 @@ struct Agent<'a> {
     board: Arc<Board>,
     server: Option<Server>,
     manager: Manager,
+    guard: Guard,
 }
 
 impl Agent<'_> {
@@ -272,6 +284,7 @@ impl Agent<'_> {
             }
             self.board.turn();
             self.manager.turn();
+            self.guard.turn();
         }
     }
 
@@ -280,7 +293,7 @@ impl Agent<'_> {
         self.manager.reloading();
         match self.adopt() {
             Ok(()) => {
-                eprintln!("tcp-trace: the configuration was read again");
+                say!("tcp-trace: the configuration was read again");
                 self.engine.outlet().reloaded(true);
             }
             Err(error) => {
@@ -294,11 +307,11 @@ impl Agent<'_> {
     fn adopt(&mut self) -> anyhow::Result<()> {
         let mut config = configuration(self.args)?;
         if config.source != self.config.source {
-            eprintln!("tcp-trace: [source] has changed, which takes a restart; the old one holds");
+            say!("tcp-trace: [source] has changed, which takes a restart; the old one holds");
             config.source = self.config.source.clone();
         }
         if config.metrics != self.config.metrics {
-            eprintln!("tcp-trace: [metrics] has changed, which takes a restart; the old one holds");
+            say!("tcp-trace: [metrics] has changed, which takes a restart; the old one holds");
             config.metrics = self.config.metrics;
         }
         let access = Access::read(&config.http)?;
@@ -314,6 +327,7 @@ impl Agent<'_> {
         let cadence = Cadence::new(self.engine.now(), nanoseconds(config.report.interval.0));
         let lingering = nanoseconds(config.report.close_wait_after.0);
         self.engine.reconfigure(config.findings.clone(), Some(cadence), lingering);
+        self.guard.allow(to_end(&config));
         self.config = config;
         Ok(())
     }
@@ -329,7 +343,7 @@ impl Agent<'_> {
 }
 
 fn not_taken(error: &anyhow::Error) {
-    eprintln!(
+    say!(
         "tcp-trace: the configuration was read again and not taken; the old one holds: {}",
         printable_lines(&format!("{error:#}"))
     );
@@ -340,10 +354,10 @@ fn conclude(engine: Engine<Desk>, config: &Config) -> anyhow::Result<Exit> {
     let (total, desk) = engine.into_parts()?;
     let lost = desk.finish(Instant::now() + config.agent.stop_within.0);
     if let Some(loss) = &total.loss {
-        eprintln!("tcp-trace: {}", crate::sink::balance(loss));
+        say!("tcp-trace: {}", crate::sink::balance(loss));
     }
     for (name, documents) in lost {
-        eprintln!("tcp-trace: sink {name}: {documents} documents were lost");
+        say!("tcp-trace: sink {name}: {documents} documents were lost");
     }
     Ok(Exit::Done)
 }
@@ -411,7 +425,7 @@ fn wait_for_the_end(args: &AgentArgs, server: &Server, board: &Board) -> anyhow:
     runtime.block_on(async {
         // Before anybody is told, so that a signal which answers it ends this in order.
         let mut signals = Signals::new()?;
-        eprintln!("tcp-trace: the recording is at its end; its metrics stay on {}", server.url());
+        say!("tcp-trace: the recording is at its end; its metrics stay on {}", server.url());
         let mut beats = every(Duration::from_secs(1));
         loop {
             tokio::select! {

@@ -26,7 +26,7 @@ use crate::{
     cli::{kill::KillArgs, settings},
     confine::{self, Duty},
     exit::{Exit, Output, Unsupported, Usage},
-    sink,
+    say, sink,
     survey::sock_diag::try_to_destroy,
 };
 
@@ -45,13 +45,13 @@ pub fn run(args: &KillArgs) -> anyhow::Result<Exit> {
     };
     let netns = args.netns.as_deref().map(settings::netns_inode).transpose()?;
     let look = look(args.pid, &wish, netns)?;
-    look.problems.iter().for_each(|problem| eprintln!("tcp-trace: {}", printable(problem)));
+    look.problems.iter().for_each(|problem| say!("tcp-trace: {}", printable(problem)));
     // What was not refused would be all the same, if nobody may do it.
     let permitted = try_to_destroy().map_err(|error| not_here(&error));
     if args.yes && look.candidates.iter().any(Candidate::is_to_be_destroyed) {
         permitted?;
     } else if let Err(error) = permitted {
-        eprintln!("tcp-trace: --yes would do nothing here: {error}");
+        say!("tcp-trace: --yes would do nothing here: {error}");
     }
     let mut tally = Tally::default();
     let mut out = io::stdout();
@@ -59,7 +59,7 @@ pub fn run(args: &KillArgs) -> anyhow::Result<Exit> {
         tally.add(entry);
         sink::killed(&mut out, entry, args.json).map_err(Output::from).context("writing the record")
     })?;
-    eprintln!("tcp-trace: {}", tally.sentence(args.yes));
+    say!("tcp-trace: {}", tally.sentence(args.yes));
     out.flush().map_err(Output::from)?;
     Ok(if args.yes && tally.undone > 0 { Exit::Error } else { Exit::Done })
 }

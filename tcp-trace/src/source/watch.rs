@@ -15,7 +15,7 @@ use super::{Batch, live::Command};
 use crate::{
     bpf::{Aggregation, Counts, Fills, Instead, degraded::no_aggregation},
     confine::{self, Duty},
-    host,
+    host, say,
 };
 
 /// How often it looks.
@@ -71,7 +71,7 @@ impl Watch {
             thread::sleep(LOOK);
             if let Some(change) = self.look(&mut rule) {
                 if let Err(error) = self.aggregation.switch(change.mode) {
-                    eprintln!("tcp-trace: stays in its mode: {error:#}");
+                    say!("tcp-trace: stays in its mode: {error:#}");
                     return;
                 }
                 mode = change.mode;

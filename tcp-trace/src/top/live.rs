@@ -30,6 +30,7 @@ use crate::{
     confine::{self, Duty},
     engine::{Cadence, Engine, Total},
     exit::Exit,
+    say,
     sink::balance,
     source::{self, Live},
     survey::Scope,
@@ -54,7 +55,7 @@ pub(super) fn run(args: &TopArgs, verbose: u8) -> anyhow::Result<Exit> {
     let total = runtime.block_on(async {
         // Before anything is attached, so that a signal at any time ends the run in order.
         let mut signals = Signals::new(orders.clone())?;
-        eprintln!("tcp-trace: attaching …");
+        say!("tcp-trace: attaching …");
         // Before the terminal is taken over: what goes wrong is said on it as it is.
         let mut live = source::start(&options, filter, stacks)?;
         confine::assume(&Duty::Follow);
@@ -158,6 +159,6 @@ fn look_for_sockets(engine: &Engine<inbox::Live>, inbox: &Inbox) {
 /// The balance, and the exit code.
 fn conclude(total: &Total, strict: bool) -> Exit {
     let Some(loss) = &total.loss else { return Exit::Done };
-    eprintln!("tcp-trace: {}", balance(loss));
+    say!("tcp-trace: {}", balance(loss));
     if strict && (loss.lost > 0 || !loss.balanced) { Exit::Lossy } else { Exit::Done }
 }
