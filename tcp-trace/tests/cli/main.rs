@@ -25,6 +25,7 @@ mod names;
 #[path = "../shared/poison.rs"]
 mod poison;
 mod privileges;
+mod reliability;
 mod replay;
 mod report;
 mod schema;

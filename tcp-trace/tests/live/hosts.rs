@@ -19,7 +19,7 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
 ];
 
 /// Ids of the programs, maps and links that are in the kernel now. It never gives an id twice.
-fn loaded() -> BTreeSet<(&'static str, u32)> {
+pub(crate) fn loaded() -> BTreeSet<(&'static str, u32)> {
     // One that goes away between two steps of the listing is not there any more.
     let programs = loaded_programs().filter_map(Result::ok).map(|program| ("program", program.id()));
     let maps = loaded_maps().filter_map(Result::ok).map(|map| ("map", map.id()));

@@ -13,6 +13,7 @@ mod doctor;
 #[path = "../shared/documents.rs"]
 mod documents;
 mod existing;
+mod faults;
 mod filters;
 mod floods;
 mod ground_truth;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
         ("zoo", zoo::TESTS),
         ("agent", agent::TESTS),
         ("sinks", sinks::TESTS),
+        ("faults", faults::TESTS),
     ];
     let trials = groups.iter().flat_map(|(group, tests)| {
         tests.iter().map(move |(name, test)| trial(format!("{group}::{name}"), *test))

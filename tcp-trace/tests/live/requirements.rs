@@ -48,6 +48,16 @@ pub(crate) enum Feature {
     Rsyslog,
     /// Chromium.
     Browser,
+    /// tcpstates of libbpf-tools.
+    Tcpstates,
+    /// bpftrace.
+    Bpftrace,
+    /// A cgroup controller that limits tasks.
+    LimitOfTasks,
+    /// A cgroup controller that limits memory.
+    LimitOfMemory,
+    /// A clock that may be set, because nobody goes by it.
+    OwnClock,
 }
 
 /// Major and minor version of a kernel.
@@ -71,7 +81,7 @@ struct Facts {
 }
 
 impl Feature {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 19] = [
         Self::TpBtfCookie,
         Self::Fentry,
         Self::Mptcp,
@@ -86,6 +96,11 @@ impl Feature {
         Self::Journal,
         Self::Rsyslog,
         Self::Browser,
+        Self::Tcpstates,
+        Self::Bpftrace,
+        Self::LimitOfTasks,
+        Self::LimitOfMemory,
+        Self::OwnClock,
     ];
 
     fn facts(self) -> Facts {
@@ -109,6 +124,19 @@ impl Feature {
             Self::Journal => machine("the journal", no_journal),
             Self::Rsyslog => machine("rsyslogd", || no_file(&["rsyslogd"], "rsyslog is not installed")),
             Self::WebServer => Facts { name: "a web server", since: None, excuse: no_web_server },
+            Self::Tcpstates => {
+                machine("tcpstates", || no_file(&["tcpstates", "stdbuf"], "libbpf-tools is not installed"))
+            }
+            Self::Bpftrace => machine("bpftrace", || no_file(&["bpftrace"], "bpftrace is not installed")),
+            Self::LimitOfTasks => machine("a limit of tasks", || {
+                no_controller("pids", "no cgroup controller limits tasks here")
+            }),
+            Self::LimitOfMemory => machine("a limit of memory", || {
+                no_controller("memory", "no cgroup controller limits memory here")
+            }),
+            Self::OwnClock => {
+                machine("a clock of its own", || (!is_guest()).then_some("others go by this machine's clock"))
+            }
             Self::Browser => machine("Chromium", || no_program("chromium", "chromium is not installed")),
         }
     }
@@ -189,6 +217,20 @@ fn no_journal() -> Option<&'static str> {
     } else {
         Some("systemd-journald is not installed")
     }
+}
+
+/// A controller of either version of cgroups, in the place where it is by convention.
+fn no_controller(name: &str, why: &'static str) -> Option<&'static str> {
+    let first = std::path::Path::new("/sys/fs/cgroup").join(name).join("cgroup.procs").exists();
+    let second = tcp_trace::bpf::cgroup_mount_point()
+        .and_then(|root| std::fs::read_to_string(root.join("cgroup.controllers")).ok())
+        .is_some_and(|controllers| controllers.split_whitespace().any(|word| word == name));
+    (!first && !second).then_some(why)
+}
+
+/// In a guest of `cargo xtask vm`, which is made for the tests alone.
+fn is_guest() -> bool {
+    rustix::system::uname().nodename() == c"guest" && std::path::Path::new("/job.json").exists()
 }
 
 /// For programs that are not to be started only to see whether they are there.

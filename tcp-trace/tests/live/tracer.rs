@@ -1,7 +1,7 @@
 //! The program under test, started as a user starts it.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _},
+    io::{self, BufRead as _, BufReader, Read as _},
     os::unix::process::CommandExt as _,
     process::{Child, Command, Output, Stdio},
     thread::{self, JoinHandle},
@@ -73,7 +73,26 @@ impl Tracer {
         Self::command(arguments).output().unwrap()
     }
 
-    fn command(arguments: &[&str]) -> Command {
+    /// Runs it to its end, with this done to it between fork and exec: system calls only.
+    pub(crate) fn run_under(
+        arguments: &[&str],
+        hardship: impl Fn() -> io::Result<()> + Send + Sync + 'static,
+    ) -> Output {
+        Self::command_under(arguments, hardship).output().unwrap()
+    }
+
+    fn command_under(
+        arguments: &[&str],
+        hardship: impl Fn() -> io::Result<()> + Send + Sync + 'static,
+    ) -> Command {
+        let mut command = Self::command(arguments);
+        // SAFETY: between fork and exec the hook makes system calls; it allocates and locks nothing.
+        unsafe { command.pre_exec(hardship) };
+        command
+    }
+
+    /// It, to be started in another way; it ends with the thread that starts it.
+    pub(crate) fn command(arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tcp-trace"));
         command.args(arguments).stdin(Stdio::null());
         // SAFETY: between fork and exec the hook makes one system call; it allocates and locks nothing.

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use tcp_trace::sink::file::{Config, File};
 use tcp_trace_core::log::{Document, Origin};
 
@@ -87,7 +88,7 @@ pub(super) fn a_full_disk() {
     let disk = folder.path("disk");
     fs::create_dir(&disk).unwrap();
     let mounted = Mounted(disk.to_str().unwrap().to_owned());
-    run("mount", &["-t", "tmpfs", "-o", "size=256k", "tcp-trace-test", &mounted.0]);
+    mount("tcp-trace-test", &mounted.0, "tmpfs", MountFlags::empty(), c"size=256k").unwrap();
     let ballast = disk.join("ballast");
     fs::write(&ballast, vec![0; 128 << 10]).unwrap();
     let config: Config = toml::from_str(&format!("path = '{}'", disk.join("log").display())).unwrap();
@@ -110,6 +111,6 @@ struct Mounted(String);
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg(&self.0).status();
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
     }
 }
