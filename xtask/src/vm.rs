@@ -52,6 +52,9 @@ pub(crate) struct Args {
     /// Look for newer patch levels of the kernels than those that are kept in the target folder.
     #[arg(long)]
     update: bool,
+    /// More of the guests' kernel command line, e.g. `lockdown=confidentiality`.
+    #[arg(long, value_name = "WORDS", default_value = "")]
+    append: String,
     /// Arguments of the test program, e.g. a part of a test's name.
     #[arg(last = true, value_name = "TEST-FILTER")]
     arguments: Vec<String>,
@@ -78,7 +81,7 @@ fn series(text: &str) -> Result<Choice, String> {
     clippy::print_stdout,
     reason = "the results of tests belong to stdout, like those that cargo prints"
 )]
-pub(crate) fn run(Args { kernel, host_tested, update, arguments }: &Args) -> Result<ExitCode> {
+pub(crate) fn run(Args { kernel, host_tested, update, append, arguments }: &Args) -> Result<ExitCode> {
     ensure!(
         consts::ARCH == ARCH,
         "the guests run what is compiled here, so this works on {ARCH} only, not on {}",
@@ -90,7 +93,7 @@ pub(crate) fn run(Args { kernel, host_tested, update, arguments }: &Args) -> Res
     let series: Vec<_> = kernel::ALL.into_iter().filter(|series| chosen(kernel, series)).collect();
     let kernels = series.iter().map(|series| ready(*series, &folder, *update)).collect::<Result<Vec<_>>>()?;
     let programs = programs()?;
-    let mut columns = run_guests(&kernels, &programs, arguments)?;
+    let mut columns = run_guests(&kernels, &programs, &Orders { append, arguments })?;
     let with_host = all || *host_tested;
     if with_host {
         if !host_tested {
@@ -171,11 +174,19 @@ fn programs() -> Result<Programs> {
 /// The first process of a guest.
 const INIT: &str = "vm-init";
 
+/// What all guests are told.
+struct Orders<'a> {
+    /// For the kernel.
+    append: &'a str,
+    /// For the test program.
+    arguments: &'a [String],
+}
+
 /// Runs the guests, some at a time, and reads what they say.
 fn run_guests(
     kernels: &[Ready],
     programs: &Programs,
-    arguments: &[String],
+    orders: &Orders<'_>,
 ) -> Result<Vec<(&'static str, Column)>> {
     let board = &Board::new();
     let waiting = &Mutex::new(kernels.iter().enumerate());
@@ -186,7 +197,7 @@ fn run_guests(
                     let next = || waiting.lock().ok()?.next();
                     std::iter::from_fn(next)
                         .map(|(number, ready)| {
-                            Ok((number, ready.name, column(ready, programs, arguments, board)?))
+                            Ok((number, ready.name, column(ready, programs, orders, board)?))
                         })
                         .collect::<Result<Vec<_>>>()
                 })
@@ -205,11 +216,11 @@ fn run_guests(
 fn column(
     Ready { name, kernel, folder }: &Ready,
     programs: &Programs,
-    arguments: &[String],
+    &Orders { append, arguments }: &Orders<'_>,
     board: &Board,
 ) -> Result<Column> {
     let tests = &board.tests(name);
-    let guest = Guest { name, kernel, folder, board, tests };
+    let guest = Guest { name, kernel, folder, append, board, tests };
     let remains = guest.run(programs, arguments).with_context(|| format!("running {name}"))?;
     let mut column = Column::of_guest(&remains.results);
     column.troubles.extend(remains.trouble);

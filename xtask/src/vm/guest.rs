@@ -49,6 +49,8 @@ pub(super) struct Guest<'a> {
     pub(super) kernel: &'a Kernel,
     /// Where its files are kept.
     pub(super) folder: &'a Path,
+    /// What its kernel is told beside what all are told.
+    pub(super) append: &'a str,
     /// Who sees how far it is.
     pub(super) board: &'a Board,
     pub(super) tests: &'a Tests,
@@ -117,7 +119,8 @@ impl Guest<'_> {
         qemu.arg("-kernel").arg(&self.kernel.image).arg("-initrd").arg(initramfs);
         // An oops is a panic, and a panic is the end: with `-no-reboot` QEMU ends instead of starting again.
         // Mitigations protect from nothing here, and cost much under emulation.
-        qemu.args(["-append", "console=ttyS0 loglevel=4 oops=panic panic=-1 mitigations=off"]);
+        let words = "console=ttyS0 loglevel=4 oops=panic panic=-1 mitigations=off";
+        qemu.arg("-append").arg(format!("{words} {}", self.append).trim_end());
         qemu
     }
 }
