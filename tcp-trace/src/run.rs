@@ -39,7 +39,7 @@ use crate::{
     shown::shown,
     sink::{Format, Sink, balance},
     source::{self, Live, Replay},
-    stop::Guard,
+    stop::{self, Guard},
     survey::Scope,
 };
 
@@ -330,6 +330,7 @@ struct StopSignals {
 
 impl StopSignals {
     fn new() -> anyhow::Result<Self> {
+        stop::room()?;
         let listen = |kind| signal(kind).context("listening for signals");
         let (interrupt, terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
         Ok(Self { interrupt, terminate, guard: Guard::start(PATIENCE + TO_END)? })

@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use rustix::event::{EventfdFlags, eventfd};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::sleep,
@@ -27,6 +28,19 @@ const TO_HEAR: Duration = Duration::from_secs(5);
 /// How long it may stand after another signal, and after a third.
 const SECOND: Duration = Duration::from_secs(2);
 const THIRD: Duration = Duration::from_millis(300);
+
+/// Descriptors that signals, the loop and what watches it take, with some to spare.
+const DESCRIPTORS: usize = 24;
+
+/// Whether there is room for what is made first: tokio panics where it has no descriptor for its signals.
+///
+/// # Errors
+///
+/// If there are too few descriptors.
+pub fn room() -> anyhow::Result<()> {
+    let room = (0..DESCRIPTORS).map(|_| eventfd(0, EventfdFlags::CLOEXEC)).collect::<Result<Vec<_>, _>>();
+    room.map(drop).context("too few descriptors are left (RLIMIT_NOFILE; `ulimit -n 1024` gives enough)")
+}
 
 /// Ends the process if its main loop stands still after it was asked to end. Nothing stays in the kernel: programs, maps
 /// and attachments go with their descriptors.

@@ -53,7 +53,7 @@ use crate::{
     say,
     shown::shown,
     source::{self, Live, Replay},
-    stop::Guard,
+    stop::{self, Guard},
     survey::Scope,
 };
 
@@ -461,6 +461,7 @@ struct End {
 
 impl Signals {
     fn new() -> anyhow::Result<Self> {
+        stop::room()?;
         let listen = |kind| signal(kind).context("listening for signals");
         let end =
             End { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? };

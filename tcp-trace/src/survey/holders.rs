@@ -48,7 +48,7 @@ pub fn scan(wanted: Option<&FxHashSet<u32>>) -> (Vec<Holder>, Vec<String>) {
         Err(error) => return (Vec::new(), vec![format!("/proc cannot be listed: {error}; mount it")]),
     };
     if !pids.contains(&1) {
-        problems.push("processes of other users are hidden: /proc is mounted with hidepid".to_owned());
+        problems.push(proc::HIDDEN.to_owned());
     }
     let (mut holders, trouble) = on_threads(&pids, wanted);
     problems.extend(trouble.sentences(host::may_read_descriptors()));

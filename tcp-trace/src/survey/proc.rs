@@ -112,6 +112,14 @@ pub(super) fn pids() -> Result<Vec<u32>> {
     Ok(pids)
 }
 
+/// What is wrong where [`hides_others`].
+pub(super) const HIDDEN: &str = "processes of other users are hidden: /proc is mounted with hidepid";
+
+/// Whether this `/proc` shows no processes but those of the same user (proc(5), hidepid): there is a first one everywhere.
+pub(super) fn hides_others() -> bool {
+    Folder::of_process(1).is_err() && Folder::open(None, c"/proc/self/fd").is_ok()
+}
+
 /// A buffer for [`Folder::numbers`].
 pub(super) fn listing_buffer() -> Vec<MaybeUninit<u8>> {
     vec![MaybeUninit::uninit(); LISTING]

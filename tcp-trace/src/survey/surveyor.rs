@@ -18,7 +18,7 @@ use super::{
     found::{BATCH_BYTES, Found, Outlet},
     holders,
     namespaces::{self, Namespaces},
-    netstat, processes,
+    netstat, proc, processes,
     scope::Scope,
 };
 use crate::{bpf, host, source::Batch};
@@ -141,6 +141,7 @@ impl Surveyor {
         let held = (scope > Scope::Requests).then(|| self.hold(&mut found, early));
         let facts = held.as_ref().map(|held| self.facts(held, &found, begin)).unwrap_or_default();
         let mut problems = if held.is_some() { self.own_problems() } else { Vec::new() };
+        found.problems.retain(|problem| !problems.contains(problem));
         problems.append(&mut found.problems);
         problems.truncate(PROBLEMS);
         let end = SurveyEnd {
@@ -161,6 +162,8 @@ impl Surveyor {
     /// What is wrong with this host, whatever is looked at.
     fn own_problems(&self) -> Vec<String> {
         let mut problems = host::clock_news(&self.clocks, &host::clock_anchor());
+        // Whoever holds a socket is known from the kernel all the same, where that tells; not who that is.
+        problems.extend(proc::hides_others().then(|| proc::HIDDEN.to_owned()));
         problems.extend(cmdline::problems());
         problems
     }

@@ -55,9 +55,9 @@ fn lines(path: &str) -> Vec<Value> {
 pub(super) fn an_agent_goes_on() {
     let connections = scaled(1_000, 300);
     let folder = Folder::new();
-    let disk = folder.disk(c"size=256k");
+    let disk = folder.disk(c"size=4m");
     let ballast = disk.path("ballast");
-    fs::write(&ballast, vec![0; 200 << 10]).unwrap();
+    fs::write(&ballast, vec![0; (4 << 20) - (64 << 10)]).unwrap();
     let ns = NetNs::new().unwrap();
     let (config, good, full) = (folder.path("agent.toml"), folder.path("good"), disk.path("full"));
     let sink = |name: &str, path: &str, queue: u32| {
