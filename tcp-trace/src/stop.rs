@@ -19,7 +19,11 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{host::NO_THREAD, say};
+use crate::{
+    confine::{self, Duty},
+    host::NO_THREAD,
+    say,
+};
 
 /// How often it looks whether the loop turns, once it was asked to end.
 const LOOK: Duration = Duration::from_millis(100);
@@ -110,6 +114,7 @@ impl Seen {
 
 /// A runtime of its own, made by this thread: each hands signals to all who listen, whichever of them turns.
 fn run(signals: [Signal; 2], shared: &Shared) {
+    confine::assume_alone(&Duty::Follow);
     match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
         Ok(runtime) => runtime.block_on(watch(signals, shared)),
         // The loop ends in order all the same, unless it stands still.

@@ -118,8 +118,10 @@ pub fn settle(reads_maps: impl FnOnce() -> bool + Send) {
     // `__sys_bpf`, `kernel/bpf/syscall.c`: up to 5.19 all of bpf(2) is for those with CAP_BPF where
     // kernel.unprivileged_bpf_disabled is set, from 6.0 on only what makes maps and programs.
     let works = thread::scope(|scope| {
-        let attempt = scope.spawn(|| capabilities::keep(&[], &[]).is_ok() && reads_maps());
-        attempt.join().unwrap_or(false)
+        let work = || capabilities::keep(&[], &[]).is_ok() && reads_maps();
+        // Where there is no room for a thread it is not known, and the capability is kept.
+        let attempt = thread::Builder::new().name("tcp-trace-try".to_owned()).spawn_scoped(scope, work);
+        attempt.ok().and_then(|attempt| attempt.join().ok()).unwrap_or(false)
     });
     MAPS_TAKE_BPF.store(!works, Relaxed);
     let all = [Feature::Trace, Feature::Holders, Feature::Files, Feature::Namespaces, Feature::Mappings];

@@ -146,7 +146,7 @@ fn without_cap_dac_read_search_it_has_no_name() {
         [(all, whole["name"].clone()), (all & !(1 << DAC_READ_SEARCH), serde_json::Value::Null)]
     {
         let arguments = ["report", "--json", "--close-wait-after", "1ms"];
-        let report = Tracer::start_as(&arguments, move || nobody_with(rights)).report();
+        let report = Tracer::start_under(&arguments, move || nobody_with(rights)).report();
         let processes = report["close_wait"]["processes"].as_array().unwrap();
         let row = processes.iter().find(|row| row["process"]["pid"] == container.pid()).unwrap();
         let found = &row["process"]["container"];

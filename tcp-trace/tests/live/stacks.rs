@@ -208,7 +208,7 @@ fn without_cap_sys_admin_a_removed_program_has_no_names() {
         let program = server_in_c(&folder, &["-fno-omit-frame-pointer"], 100);
         let inum = ns.inum().to_string();
         let arguments = ["report", "--json", "--stacks", "--close-wait-after", "200ms", "--netns", &inum];
-        let tracer = Tracer::start_as(&arguments, move || nobody_with(rights));
+        let tracer = Tracer::start_under(&arguments, move || nobody_with(rights));
         let server = Server::start(&ns, &program, &["7105"]);
         fs::remove_file(&program).unwrap();
         let _client = leak_into(&ns, 7105);

@@ -36,15 +36,12 @@ impl Tracer {
         Self::over(command)
     }
 
-    /// The same as somebody else, which `become_somebody` sees to between fork and exec.
-    pub(crate) fn start_as(
+    /// The same, with this done to it between fork and exec: system calls only.
+    pub(crate) fn start_under(
         arguments: &[&str],
-        become_somebody: impl Fn() -> std::io::Result<()> + Send + Sync + 'static,
+        hardship: impl Fn() -> io::Result<()> + Send + Sync + 'static,
     ) -> Self {
-        let mut command = Self::command(arguments);
-        // SAFETY: between fork and exec the hook makes system calls; it allocates and locks nothing.
-        unsafe { command.pre_exec(become_somebody) };
-        Self::over(command)
+        Self::over(Self::command_under(arguments, hardship))
     }
 
     fn over(mut command: Command) -> Self {
