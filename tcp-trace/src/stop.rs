@@ -114,7 +114,8 @@ impl Seen {
 
 /// A runtime of its own, made by this thread: each hands signals to all who listen, whichever of them turns.
 fn run(signals: [Signal; 2], shared: &Shared) {
-    confine::assume_alone(&Duty::Follow);
+    // The filter of system calls comes with that of all threads, which one of its own would keep from coming.
+    confine::assume(&Duty::Follow);
     match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
         Ok(runtime) => runtime.block_on(watch(signals, shared)),
         // The loop ends in order all the same, unless it stands still.

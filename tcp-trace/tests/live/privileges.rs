@@ -95,13 +95,15 @@ fn for_maps() -> u64 {
 /// What a thread of this name keeps when root has started it.
 fn kept_by(name: &str) -> u64 {
     match name {
-        "tcp-trace-drain" | "tcp-trace-watch" => for_maps(),
+        "tcp-trace-drain" | "tcp-trace-watch" | "tcp-trace-grace" => for_maps(),
         // Names are cut. They start others for a part of their work.
-        "tcp-trace-surve" | "tcp-trace-look" | "holders" | "namespaces" => LOOKS | for_maps(),
+        "tcp-trace-surve" | "tcp-trace-look" | "tcp-trace-proc" | "holders" | "namespaces" => {
+            LOOKS | for_maps()
+        }
         // CAP_CHECKPOINT_RESTORE opens what is mapped, and CAP_SYS_ADMIN is not needed then.
         "tcp-trace-stack" => bit(SYS_PTRACE) | bit(DAC_READ_SEARCH) | bit(40) | for_maps(),
         // Who answers, and a sink of standard output: what they write into is open.
-        "tt-http" | "tt-out" => 0,
+        "tt-http" | "tt-out" | "tcp-trace-stop" => 0,
         // Certificates are read again, and folders passed.
         name if name.starts_with("tt-") => bit(DAC_READ_SEARCH),
         _ => panic!("nobody has said what a thread of the name {name} needs"),
