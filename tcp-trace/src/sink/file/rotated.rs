@@ -148,7 +148,10 @@ impl Kept {
     fn remove(&self) {
         let rotated: Vec<_> = self.list().into_iter().filter(|path| !ends(path, UNFINISHED)).collect();
         for path in rotated.iter().take(rotated.len().saturating_sub(self.keep)) {
-            if let Err(error) = fs::remove_file(path) {
+            if let Err(error) = fs::remove_file(path)
+                // Whoever compresses removes as well.
+                && error.kind() != io::ErrorKind::NotFound
+            {
                 log::warn!("{}: it could not be removed: {error}", shown(path));
             }
         }
