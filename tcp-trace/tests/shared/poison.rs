@@ -94,7 +94,7 @@ pub(crate) fn poisoned(recording: &Path, name: &[u8]) -> Vec<u8> {
                     payload = serde_json::to_vec(&value).unwrap();
                 }
                 kind::COUNTERS if !opened.is_empty() => {
-                    changed.push(kind::STACKS, &stacks(&text, std::mem::take(&mut opened)));
+                    changed.push(kind::STACKS, &stacks(&text, &std::mem::take(&mut opened)));
                 }
                 _ => {}
             }
@@ -124,7 +124,7 @@ fn rename(payload: &mut [u8], name: &[u8], opened: &mut BTreeMap<u64, u64>) {
 }
 
 /// All of them opened in one place, whose functions and files have that name.
-fn stacks(name: &str, opened: BTreeMap<u64, u64>) -> Vec<u8> {
+fn stacks(name: &str, opened: &BTreeMap<u64, u64>) -> Vec<u8> {
     let until = opened.values().max().map_or(0, |time| time + 1);
     let opened: Vec<_> = opened.iter().map(|(cookie, time)| json!([cookie, time, "accepted", 0])).collect();
     let frame =

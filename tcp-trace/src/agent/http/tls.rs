@@ -115,7 +115,7 @@ mod tests {
             let found = found(pem, seconds);
             match word {
                 Some(word) => {
-                    assert!(found.is_some_and(|found| found.contains(word)), "{seconds}: {found:?}")
+                    assert!(found.is_some_and(|found| found.contains(word)), "{seconds}: {found:?}");
                 }
                 None => assert_eq!(found, None, "{seconds}"),
             }
