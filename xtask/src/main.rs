@@ -4,6 +4,7 @@
 
 mod bench;
 mod ci;
+mod crosscheck;
 mod e2e;
 mod ebpf;
 /// The very files that `tcp-trace/build.rs` uses, so that both make the same object.
@@ -37,6 +38,8 @@ enum Chore {
     Test(test::Args),
     /// Measure the program beside other tools and beside the least that the kernel permits; needs root.
     Bench(bench::Args),
+    /// Hold the program against others that look at TCP, and let it watch others that use it; needs root.
+    Crosscheck(crosscheck::Args),
     /// Run the live tests on other kernels, in virtual machines.
     Vm(vm::Args),
     /// Run the agent against real collectors, databases and clusters: by hand, because they take minutes to build.
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Chore::Run(args) => run::run(&args),
         Chore::Test(args) => test::run(&args),
         Chore::Bench(args) => bench::run(&args),
+        Chore::Crosscheck(args) => crosscheck::run(&args),
         Chore::Vm(args) => vm::run(&args),
         Chore::E2e(args) => e2e::run(&args),
         Chore::Ci => ci::run(),
