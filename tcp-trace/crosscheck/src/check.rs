@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use serde_json::Value;
 use tcp_trace_testkit::NetNs;
 
-use crate::child::{Ended, Running, Stdout};
+use crate::child::{Ended, Running};
 
 /// A run of the comparisons.
 #[derive(Debug)]
@@ -87,7 +87,7 @@ impl Check {
     /// Starts tcp-trace.
     pub(crate) fn begin(&self, arguments: &[&str]) -> Result<Running> {
         let mut command = std::process::Command::new(&self.program);
-        Running::start(command.args(arguments), Stdout::Kept)
+        Running::start(command.args(arguments))
     }
 
     /// Runs tcp-trace to its end; the JSON document that it prints.

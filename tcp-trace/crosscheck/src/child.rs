@@ -25,13 +25,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Where tracepoints are described.
 const TRACEFS: &CStr = c"/sys/kernel/tracing";
 
-/// What becomes of standard output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stdout {
-    Kept,
-    Dropped,
-}
-
 /// A program that runs; killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Running {
@@ -53,28 +46,23 @@ pub(crate) struct Ended {
 
 impl Running {
     /// Starts it where this thread is.
-    pub(crate) fn start(command: &mut Command, stdout: Stdout) -> Result<Self> {
-        Self::with(command, stdout, Command::spawn)
+    pub(crate) fn start(command: &mut Command) -> Result<Self> {
+        Self::with(command, Command::spawn)
     }
 
     /// Starts it in a namespace.
     pub(crate) fn start_in(ns: &NetNs, command: &mut Command) -> Result<Self> {
-        Self::with(command, Stdout::Kept, |command| ns.command(command))
+        Self::with(command, |command| ns.command(command))
     }
 
     fn with(
         command: &mut Command,
-        stdout: Stdout,
         spawn: impl FnOnce(&mut Command) -> std::io::Result<Child>,
     ) -> Result<Self> {
         let name =
             Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
         let [out, err] = [nameless()?, nameless()?];
-        command.stdin(Stdio::null()).stderr(err.try_clone()?);
-        match stdout {
-            Stdout::Kept => command.stdout(out.try_clone()?),
-            Stdout::Dropped => command.stdout(Stdio::null()),
-        };
+        command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(err.try_clone()?);
         // SAFETY: between fork and exec the hook makes one system call; it allocates and locks nothing.
         unsafe { command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?)) };
         let child = spawn(command).with_context(|| format!("starting {name}"))?;

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, fs, os::unix::fs::chown, path::PathBuf, process::Command};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::stage::{Seen, Stage, find};
 use crate::{

@@ -114,12 +114,13 @@ fn judge(
     // Threads have names of their own; the process's is what counts.
     let name = std::fs::read_to_string(format!("/proc/{}/comm", server.pid()))?;
     let asked = (v4.len() + v6.len()) as u64;
-    let own = |what, role, pids, comm| Expected { what, role, port: *port, pids, comm, count: asked };
-    seen.expect(&own(&format!("connections of {comm}"), "server", &servers, name.trim_end()), outcome);
-    seen.expect(
-        &own(&format!("connections of curl to {comm}"), "client", &[v4.clone(), v6.clone()].concat(), "curl"),
-        outcome,
-    );
+    let rows: [(String, &str, &[u32], &str); 2] = [
+        (format!("connections of {comm}"), "server", &servers, name.trim_end()),
+        (format!("connections of curl to {comm}"), "client", &[v4.clone(), v6.clone()].concat(), "curl"),
+    ];
+    for (what, role, pids, comm) in rows {
+        seen.expect(&Expected { what: &what, role, port: *port, pids, comm, count: asked }, outcome);
+    }
     for (family, asked) in [("ipv4", v4), ("ipv6", v6)] {
         let number = |role| seen.at(role, *port).filter(|closed| closed["family"] == family).count();
         let both = number("server") == asked.len() && number("client") == asked.len();

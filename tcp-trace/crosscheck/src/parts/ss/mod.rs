@@ -97,20 +97,19 @@ fn transitions(stream: &Ended, times: &mut HashMap<u64, Vec<i128>>) -> Result<()
 /// `2026-01-15T03:00:05.448560000Z` as nanoseconds since 1970.
 fn nanoseconds(text: &str) -> Option<i128> {
     let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
-    let numbers = |text: &str, by: char| {
-        text.split(by).map(|part| part.parse::<i64>().ok()).collect::<Option<Vec<_>>>()
-    };
     let (seconds, fraction) = time.split_once('.')?;
-    let ([year, month, day], [hour, minute, second]) =
-        (numbers(date, '-')?.try_into().ok()?, numbers(seconds, ':')?.try_into().ok()?)
-    else {
-        return None;
-    };
+    let [year, month, day] = three(date, '-')?;
+    let [hour, minute, second] = three(seconds, ':')?;
     // Days from civil: years that begin in March have the leap day at their end.
     let (year, month): (i64, i64) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
     let seconds: i64 = ((days * 24 + hour) * 60 + minute) * 60 + second;
     Some(i128::from(seconds) * 1_000_000_000 + fraction.parse::<i128>().ok()?)
+}
+
+fn three(text: &str, by: char) -> Option<[i64; 3]> {
+    let numbers: Option<Vec<i64>> = text.split(by).map(|part| part.parse().ok()).collect();
+    numbers?.try_into().ok()
 }
 
 fn tell(tally: &Tally, transitions: &HashMap<u64, Vec<i128>>, outcome: &mut Outcome) {

@@ -77,14 +77,14 @@ impl Tale {
         let mut common = Vec::new();
         let mut missing = Vec::new();
         // What lies outside the window is matched last: there nothing is owed.
-        let (inside, outside): (Vec<_>, Vec<_>) = self.ours.iter().partition(|(_, inside)| *inside);
+        let (inside, outside): (Vec<_>, Vec<_>) = self.ours.iter().copied().partition(|(_, inside)| *inside);
         for (transition, inside) in inside.into_iter().chain(outside) {
-            match balance.get_mut(transition) {
+            match balance.get_mut(&transition) {
                 Some(left) if *left > 0 => {
                     *left -= 1;
                     common.push(transition);
                 }
-                _ if *inside => missing.push(*transition),
+                _ if inside => missing.push(transition),
                 _ => {}
             }
         }

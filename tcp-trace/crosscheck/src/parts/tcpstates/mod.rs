@@ -22,7 +22,7 @@ use self::{
 };
 use crate::{
     check::{self, Check, Outcome, is_whole},
-    child::{self, Running, Stdout},
+    child::{self, Running},
 };
 
 /// Nobody listens there, and nobody else connects to it: such a connection marks a moment in both streams.
@@ -41,7 +41,7 @@ pub(crate) fn run(check: &Check, outcome: &mut Outcome) -> Result<()> {
     let ours = check.tcp_trace(&["stream", "--csv", "--strict", "--mode", "stream"])?;
     let counts = check.tcp_trace(&["report", "--json", "--mode", "stream", "--netns", &netns])?;
     let mut command = Command::new(tcpstates);
-    let mut theirs = Running::start(child::with_tracefs(command.arg("-w")), Stdout::Kept)?;
+    let mut theirs = Running::start(child::with_tracefs(command.arg("-w")))?;
     let pid = theirs.pid();
     theirs.until("its program", || Ok(child::skipped_programs(pid).is_some()))?;
     thread::sleep(SETTLE);
