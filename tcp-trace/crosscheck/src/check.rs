@@ -99,7 +99,9 @@ impl Check {
     pub(crate) fn snapshot(&self, ns: &NetNs) -> Result<Vec<Value>> {
         let inum = ns.inum().to_string();
         let mut document = self.document(&["snapshot", "--sockets", "--json", "--netns", &inum])?;
-        ensure!(document["degradations"] == Value::Array(Vec::new()), "{}", document["degradations"]);
+        // A process of this host that may not be looked at is not in the namespaces that are compared.
+        let mut lacks = document["degradations"].as_array().into_iter().flatten();
+        ensure!(!lacks.any(|lack| lack["feature"] == "sockets"), "{}", document["degradations"]);
         match document["sockets"].take() {
             Value::Array(sockets) => Ok(sockets),
             other => anyhow::bail!("`sockets` is {other}"),
