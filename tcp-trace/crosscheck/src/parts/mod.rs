@@ -23,6 +23,7 @@ pub(crate) enum Part {
     Redis,
     Postgres,
     Runtimes,
+    Containers,
     Namespaces,
 }
 
@@ -36,6 +37,7 @@ impl Part {
         Self::Redis,
         Self::Postgres,
         Self::Runtimes,
+        Self::Containers,
         Self::Namespaces,
     ];
 
@@ -49,6 +51,7 @@ impl Part {
             Self::Redis => "redis",
             Self::Postgres => "postgres",
             Self::Runtimes => "runtimes",
+            Self::Containers => "containers",
             Self::Namespaces => "namespaces",
         }
     }
@@ -63,6 +66,7 @@ impl Part {
             Self::Redis => "redis at work",
             Self::Postgres => "PostgreSQL at work",
             Self::Runtimes => "servers in Java, Node.js and asyncio at work, over IPv4, IPv6 and both",
+            Self::Containers => "containers of podman, on the host's network and on their own",
             Self::Namespaces => "two hundred network namespaces with a connection each",
         }
     }
@@ -78,6 +82,7 @@ impl Part {
             Self::Redis => workloads::redis::run,
             Self::Postgres => workloads::postgres::run,
             Self::Runtimes => workloads::runtimes::run,
+            Self::Containers => workloads::containers::run,
             Self::Namespaces => workloads::namespaces::run,
         };
         run(check, &mut outcome)?;

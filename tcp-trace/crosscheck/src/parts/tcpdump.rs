@@ -94,7 +94,7 @@ fn connect(world: &World, to: SocketAddr, delay: Duration) -> Result<()> {
     let mut conn = listener.next_syn(ConnOptions::default(), Duration::from_secs(5))?;
     clock::sleep_until(clock::monotonic_ns() + clock::as_ns(delay));
     conn.send_syn_ack()?;
-    let client = client.join().map_err(|_| anyhow::anyhow!("the connecting thread panicked"))??;
+    let client = client.join().map_err(|_panic| anyhow::anyhow!("the connecting thread panicked"))??;
     sock::abort_on_close(&client)?;
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! Who serves and who asks is known from outside: from the process numbers of what was started, and from the programs' own
 //! logs and counters.
 
+pub(crate) mod containers;
 pub(crate) mod namespaces;
 pub(crate) mod postgres;
 pub(crate) mod redis;

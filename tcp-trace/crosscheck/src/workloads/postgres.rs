@@ -84,7 +84,8 @@ fn compare(seen: &Seen, log: &str, outcome: &mut Outcome) {
             (None, Some(_)) => unknown += 1,
             (Some(pid), Some(backend)) if pid == *backend => right += 1,
             _ => {
-                outcome.difference(format!("owned by {process} instead of the backend {backend:?}: {closed}"))
+                outcome
+                    .difference(format!("owned by {process} instead of the backend {backend:?}: {closed}"));
             }
         }
     }

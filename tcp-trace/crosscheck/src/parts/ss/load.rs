@@ -87,7 +87,7 @@ impl Load {
 
     pub(super) fn stop(self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().map_err(|_| anyhow::anyhow!("the load panicked"))?.context("the load")
+        self.thread.join().map_err(|_panic| anyhow::anyhow!("the load panicked"))?.context("the load")
     }
 }
 
@@ -112,6 +112,9 @@ impl Pool {
             at(IpAddr::V6(Ipv6Addr::LOCALHOST))?,
             at(IpAddr::V6(Ipv6Addr::UNSPECIFIED))?,
         ];
+        for listener in &listeners {
+            listener.set_nonblocking(true)?;
+        }
         let full = sock::listen(
             SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
             &ListenOptions { backlog: 1, ..ListenOptions::default() },
@@ -161,9 +164,14 @@ impl Pool {
         let client = sock::connect(None, SocketAddr::new(ip, listener.local_addr()?.port()))?;
         client.set_nonblocking(true)?;
         self.open.push(client);
-        // Now and then one waits for somebody to accept it.
-        if self.random.below(4) > 0 {
-            let (server, _) = listener.accept()?;
+        // Now and then some wait for somebody to accept them; not many, because a full queue would stop us.
+        let most = match self.random.below(8) {
+            0 => 0,
+            1 => MOST,
+            _ => 1,
+        };
+        for _ in 0..most {
+            let Ok((server, _)) = listener.accept() else { break };
             server.set_nonblocking(true)?;
             self.open.push(server);
         }

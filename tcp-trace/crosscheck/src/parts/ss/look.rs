@@ -9,7 +9,8 @@ pub(super) type Theirs = HashMap<u64, (Row, Vec<String>)>;
 /// What tcp-trace shows, by cookie.
 pub(super) type Ours = HashMap<u64, Row>;
 /// What `/proc/net/tcp` shows: state, receive queue, inode.
-pub(super) type Table = Vec<((End, End), (&'static str, u64, u64))>;
+pub(super) type Table = Vec<((End, End), Shown<'static>)>;
+type Shown<'a> = (&'a str, u64, u64);
 
 /// What has been compared so far.
 #[derive(Debug, Default)]
@@ -103,7 +104,7 @@ impl Tally {
     }
 
     fn judge_table(&mut self, looks: &Looks) {
-        let mut by_ends: HashMap<(End, End), Vec<(&str, u64, u64)>> = HashMap::new();
+        let mut by_ends: HashMap<(End, End), Vec<Shown<'_>>> = HashMap::new();
         for (ends, shown) in &looks.table {
             by_ends.entry(*ends).or_default().push(*shown);
         }

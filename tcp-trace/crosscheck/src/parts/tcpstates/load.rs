@@ -45,7 +45,7 @@ pub(super) fn run(ns: &NetNs, check: &Check) -> Result<Made> {
             Ok(sum + churn_quietly(ns, each, &plan)?)
         });
         stop.store(true, Ordering::Relaxed);
-        oddities.join().map_err(|_| anyhow::anyhow!("the odd connections panicked"))??;
+        oddities.join().map_err(|_panic| anyhow::anyhow!("the odd connections panicked"))??;
         rounds
     })?;
     Ok(Made { connections: connections + odd.load(Ordering::Relaxed) })
@@ -121,6 +121,7 @@ fn unread(mut client: TcpStream, server: TcpStream) -> io::Result<()> {
 fn disconnected(client: TcpStream, server: TcpStream) -> io::Result<()> {
     sock::disconnect(&client)?;
     drop(server);
+    drop(client);
     Ok(())
 }
 
@@ -136,5 +137,5 @@ fn reset_in_close_wait(client: TcpStream, server: TcpStream) -> io::Result<()> {
 fn at_once(client: TcpStream, server: TcpStream) -> io::Result<()> {
     let other = thread::spawn(move || drop(server));
     drop(client);
-    other.join().map_err(|_| io::Error::other("a thread that closes a socket panicked"))
+    other.join().map_err(|_panic| io::Error::other("a thread that closes a socket panicked"))
 }
