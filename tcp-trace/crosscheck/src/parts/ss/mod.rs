@@ -51,9 +51,8 @@ pub(crate) fn run(check: &Check, outcome: &mut Outcome) -> Result<()> {
     }
     let mut times = HashMap::new();
     streams.into_iter().try_for_each(|stream| transitions(&check::stop(stream)?, &mut times))?;
-    loads.into_iter().try_for_each(Load::stop)?;
     tell(&tally, &times, outcome);
-    Ok(())
+    loads.into_iter().try_for_each(Load::stop)
 }
 
 fn look(check: &Check, ns: &NetNs) -> Result<Looks> {
