@@ -5,6 +5,7 @@
 mod bench;
 mod ci;
 mod dependencies;
+mod crosscheck;
 mod e2e;
 mod ebpf;
 mod msrv;
@@ -42,6 +43,8 @@ enum Chore {
     Bench(bench::Args),
     /// Run the agent at full churn for an hour with every exporter at work, one of them failing; needs root.
     Soak(bench::SoakArgs),
+    /// Hold the program against others that look at TCP, and let it watch others that use it; needs root.
+    Crosscheck(crosscheck::Args),
     /// Run the live tests on other kernels, in virtual machines.
     Vm(vm::Args),
     /// Run the agent against real collectors, databases and clusters: by hand, because they take minutes to build.
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Chore::Test(args) => test::run(&args),
         Chore::Bench(args) => bench::run(&args),
         Chore::Soak(args) => bench::soak(&args),
+        Chore::Crosscheck(args) => crosscheck::run(&args),
         Chore::Vm(args) => vm::run(&args),
         Chore::E2e(args) => e2e::run(&args),
         Chore::Tidy => tidy::run(),

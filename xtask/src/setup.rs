@@ -7,6 +7,7 @@ mod containers;
 mod emulator;
 mod linker;
 mod logs;
+mod peers;
 
 use std::{process::ExitCode, time::Instant};
 
@@ -26,6 +27,9 @@ pub(crate) fn run() -> Result<ExitCode> {
     }
     if let Err(error) = logs::ensure() {
         eprintln!("logs: {error:#}");
+    }
+    if let Err(error) = peers::ensure() {
+        eprintln!("peers: {error:#}");
     }
     eprintln!("ready: {}", Toolchain::find()?);
     Ok(ExitCode::SUCCESS)

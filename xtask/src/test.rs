@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{bench, object, privilege, process, vm, workspace};
+use crate::{bench, crosscheck, object, privilege, process, vm, workspace};
 use tally::Tally;
 
 /// The integration test that holds the live tests.
@@ -38,6 +38,8 @@ pub(crate) fn run(Args { filter }: &Args) -> Result<ExitCode> {
     run_step(live_tests()?.args(filter), &mut tally)?;
     // The benchmarks, so that none rots.
     run_step(bench::smoke()?.arg(filter.as_deref().unwrap_or_default()), &mut tally)?;
+    // What others say of the same transitions, as far as they are installed.
+    run_step(crosscheck::smoke()?.arg(filter.as_deref().unwrap_or_default()), &mut tally)?;
     print!("{tally}");
     ensure!(tally.total() > 0, "no test was run; is there one whose name contains {filter:?}?");
     Ok(if tally.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -23,6 +23,9 @@ pub(crate) fn root() -> &'static Path {
 /// The package with the benchmarks.
 pub(crate) const BENCH: &str = "tcp-trace-bench";
 
+/// The package that holds the program against others.
+pub(crate) const CROSSCHECK: &str = "tcp-trace-crosscheck";
+
 /// The programs that the benchmarks measure against.
 pub(crate) const REFERENCE: object::Object =
     object::Object { package: "tcp-trace-bench-ebpf", code: &["tcp-trace/bench/ebpf"] };
