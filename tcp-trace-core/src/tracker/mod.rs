@@ -36,6 +36,8 @@ mod wake;
 
 use tcp_trace_common::filter::{Filter, Subject, Verdict};
 
+pub use self::table::Account;
+
 use self::{
     aggregate::Modes,
     balance::Balance,
@@ -270,6 +272,12 @@ impl Tracker {
             self.conclude(ended, output);
         }
         self.release_obituaries(matches!(input, Input::End(_)), output);
+    }
+
+    /// What has become of all connections: a look at the whole table, for tests.
+    #[must_use]
+    pub fn account(&self) -> Account {
+        self.table.account()
     }
 
     /// Whether the table is to be put right as soon as possible: transitions were lost since the last whole survey, or
