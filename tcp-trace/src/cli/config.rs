@@ -242,7 +242,12 @@ pub fn read(path: &Path) -> Result<Config, Usage> {
     parse(&text).map_err(|error| Usage(format!("--config {}: {error}", path.display())))
 }
 
-fn parse(text: &str) -> Result<Config, String> {
+/// Reads the text of a file.
+///
+/// # Errors
+///
+/// As [`read`]: what is wrong, and in which line or key.
+pub fn parse(text: &str) -> Result<Config, String> {
     let at = |span: Option<std::ops::Range<usize>>| {
         span.map_or(1, |span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1)
     };

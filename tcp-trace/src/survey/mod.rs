@@ -6,6 +6,8 @@
 mod cgroups;
 pub mod containers;
 mod found;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod holders;
 pub mod namespaces;
 pub mod netstat;
