@@ -6,6 +6,8 @@ mod bench;
 mod ci;
 mod e2e;
 mod ebpf;
+mod fuzz;
+mod miri;
 /// The very files that `tcp-trace/build.rs` uses, so that both make the same object.
 #[path = "../../tcp-trace/build/ebpf.rs"]
 mod object;
@@ -13,6 +15,7 @@ mod privilege;
 mod process;
 mod progress;
 mod run;
+mod sanitize;
 mod setup;
 mod strip;
 mod test;
@@ -41,11 +44,20 @@ enum Chore {
     Vm(vm::Args),
     /// Run the agent against real collectors, databases and clusters: by hand, because they take minutes to build.
     E2e(e2e::Args),
+    /// Run every parser on any bytes whatever, for a minute each.
+    Fuzz(fuzz::Args),
+    /// Run the tests of the pure crates in Miri, where there is one.
+    Miri(miri::Args),
+    /// Run tests under AddressSanitizer.
+    Sanitize(sanitize::Args),
     /// Do everything that CI does.
     Ci,
 }
 
 fn main() -> ExitCode {
+    if let Some(compiled) = fuzz::compile() {
+        return compiled;
+    }
     let done = match Chore::parse() {
         Chore::Setup => setup::run(),
         Chore::Ebpf(args) => ebpf::run(&args),
@@ -54,6 +66,9 @@ fn main() -> ExitCode {
         Chore::Bench(args) => bench::run(&args),
         Chore::Vm(args) => vm::run(&args),
         Chore::E2e(args) => e2e::run(&args),
+        Chore::Fuzz(args) => fuzz::run(&args),
+        Chore::Miri(args) => miri::run(&args),
+        Chore::Sanitize(args) => sanitize::run(&args),
         Chore::Ci => ci::run(),
     };
     done.unwrap_or_else(|error| {
