@@ -48,7 +48,7 @@ pub(crate) fn play(session: Session, records: Vec<Record<'_>>) {
         let Ok(input) = decode(record) else { break };
         tracker.apply(&input, &mut output);
         report::assert_output(&output);
-        (output.changes.clear(), output.closed.clear());
+        output = Output::default();
         if matches!(input, Input::Counters(_) | Input::End(_)) {
             let mut report = tracker.report();
             judge.judge(&mut report);

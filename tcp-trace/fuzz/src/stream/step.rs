@@ -187,7 +187,7 @@ fn row(u: &mut Unstructured<'_>) -> Result<AggregateRow> {
     (row.key.old, row.key.new) = transition(u)?;
     let bits: u16 = u.arbitrary()?;
     row.key.bucket = u.int_in_range(0..=80)?;
-    row.key.what = (bits >> 12) as u8 % 9 | (bits & 0xc0) as u8;
+    row.key.what = ((bits >> 12) as u8 % 9) | (bits & 0xc0) as u8;
     row.key.tgid = u32::from(bits & 3);
     row.key.process_start_ns = u64::from(bits >> 2 & 1) * 10_000_000;
     row.key.netns = u32::from(bits >> 3 & 3);
