@@ -19,8 +19,11 @@ pub fn cgroups(data: &[u8]) {
     let (kind, text) = choice(data);
     if let Some(found) = identify(&text) {
         assert!(text.starts_with(found.root) && !found.facts.id.is_empty());
-        let inner = identify(found.root).expect("a container's own cgroup is in it");
-        assert_eq!((&inner.facts.id, inner.facts.runtime), (&found.facts.id, found.facts.runtime));
+        // One that calls itself so cannot be told from one that was removed: the kernel writes both alike.
+        if !found.root.ends_with(" (deleted)") {
+            let own = identify(found.root).expect("a container's own cgroup is in it");
+            assert_eq!((&own.facts.id, own.facts.runtime), (&found.facts.id, found.facts.runtime));
+        }
         let is_hash = !matches!(found.facts.runtime, Runtime::Lxc | Runtime::Systemd);
         assert!(!is_hash || container::is_id(&found.facts.id));
     }
