@@ -4,10 +4,12 @@
 
 mod bench;
 mod ci;
-mod dependencies;
 mod crosscheck;
+mod dependencies;
 mod e2e;
 mod ebpf;
+mod fuzz;
+mod miri;
 mod msrv;
 /// The very files that `tcp-trace/build.rs` uses, so that both make the same object.
 #[path = "../../tcp-trace/build/ebpf.rs"]
@@ -16,6 +18,7 @@ mod privilege;
 mod process;
 mod progress;
 mod run;
+mod sanitize;
 mod setup;
 mod strip;
 mod test;
@@ -53,11 +56,20 @@ enum Chore {
     Tidy,
     /// Check what other people's code comes in: licences, sources, known faults, and whether it is used.
     Dependencies,
+    /// Run every parser on any bytes whatever, for a minute each.
+    Fuzz(fuzz::Args),
+    /// Run the tests of the pure crates in Miri, where there is one.
+    Miri(miri::Args),
+    /// Run tests under AddressSanitizer.
+    Sanitize(sanitize::Args),
     /// Do everything that CI does.
     Ci,
 }
 
 fn main() -> ExitCode {
+    if let Some(compiled) = fuzz::compile() {
+        return compiled;
+    }
     let done = match Chore::parse() {
         Chore::Setup => setup::run(),
         Chore::Ebpf(args) => ebpf::run(&args),
@@ -70,6 +82,9 @@ fn main() -> ExitCode {
         Chore::E2e(args) => e2e::run(&args),
         Chore::Tidy => tidy::run(),
         Chore::Dependencies => dependencies::run(),
+        Chore::Fuzz(args) => fuzz::run(&args),
+        Chore::Miri(args) => miri::run(&args),
+        Chore::Sanitize(args) => sanitize::run(&args),
         Chore::Ci => ci::run(),
     };
     done.unwrap_or_else(|error| {

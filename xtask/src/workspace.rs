@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::Value;
 
 use crate::{object, process};
@@ -99,7 +99,13 @@ pub(crate) fn executable(cargo: Command, target: &str) -> Result<PathBuf> {
 }
 
 /// Runs a cargo command that compiles, and returns the executables of the targets with these names.
-pub(crate) fn executables<const N: usize>(mut cargo: Command, targets: [&str; N]) -> Result<[PathBuf; N]> {
+pub(crate) fn executables<const N: usize>(cargo: Command, targets: [&str; N]) -> Result<[PathBuf; N]> {
+    let executables = all_executables(cargo, &targets)?;
+    executables.try_into().map_err(|other: Vec<_>| anyhow!("{} executables instead of {N}", other.len()))
+}
+
+/// The same for any number of them.
+pub(crate) fn all_executables(mut cargo: Command, targets: &[impl AsRef<str>]) -> Result<Vec<PathBuf>> {
     process::announce(&cargo);
     let shown = process::show(&cargo);
     let mut child = cargo
@@ -107,12 +113,12 @@ pub(crate) fn executables<const N: usize>(mut cargo: Command, targets: [&str; N]
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| format!("starting `{shown}`"))?;
-    let mut executables = targets.map(|_| PathBuf::new());
+    let mut executables = vec![PathBuf::new(); targets.len()];
     for line in child.stdout.take().into_iter().flat_map(|stdout| BufReader::new(stdout).lines()) {
         let line = line.with_context(|| format!("reading the output of `{shown}`"))?;
         let message: Value = serde_json::from_str(&line).unwrap_or_default();
         for (target, executable) in targets.iter().zip(&mut executables) {
-            if message["target"]["name"] == *target
+            if message["target"]["name"] == target.as_ref()
                 && let Some(path) = message["executable"].as_str()
             {
                 *executable = path.into();
@@ -122,7 +128,7 @@ pub(crate) fn executables<const N: usize>(mut cargo: Command, targets: [&str; N]
     let status = child.wait().with_context(|| format!("waiting for `{shown}`"))?;
     ensure!(status.success(), "`{shown}` ended with {status}");
     for (target, executable) in targets.iter().zip(&executables) {
-        ensure!(executable.is_file(), "`{shown}` made no executable {target:?}");
+        ensure!(executable.is_file(), "`{shown}` made no executable {:?}", target.as_ref());
     }
     Ok(executables)
 }

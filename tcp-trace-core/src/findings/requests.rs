@@ -95,7 +95,7 @@ pub(super) fn all<'a>(case: &Case<'a>) -> Vec<Requests<'a>> {
             Requests {
                 listener,
                 namespace: half_open.namespaces.iter().find(here),
-                done: listener.completed.count + listener.unknown + cookies,
+                done: listener.completed.count.saturating_add(listener.unknown).saturating_add(cookies),
                 undone: expired + reset + dead + overdue,
                 overflow: 0,
             }
@@ -119,7 +119,8 @@ pub(super) fn all<'a>(case: &Case<'a>) -> Vec<Requests<'a>> {
 /// SYNs beyond full queues that came to nothing: the kernel forgets them, and only counts.
 pub(super) fn overflow(namespace: &NamespaceSummary) -> u64 {
     let unanswered = namespace.request_queue_full_cookies.saturating_sub(namespace.syncookies_received);
-    unanswered + namespace.request_queue_full_drops
+    // Saturating, because the counters of a recording may say anything.
+    unanswered.saturating_add(namespace.request_queue_full_drops)
 }
 
 impl Requests<'_> {
@@ -130,12 +131,12 @@ impl Requests<'_> {
 
     /// Requests that were not completed.
     pub(super) fn open(&self) -> u64 {
-        self.undone + self.overflow
+        self.undone.saturating_add(self.overflow)
     }
 
     /// The share that completes.
     pub(super) fn completed_share(&self) -> f64 {
-        self.done as f64 / (self.done + self.open()).max(1) as f64
+        self.done as f64 / self.done.saturating_add(self.open()).max(1) as f64
     }
 
     /// Connections that its namespace turned away at full accept queues.

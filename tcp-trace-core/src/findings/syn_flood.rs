@@ -29,14 +29,14 @@ pub(super) fn judge(case: &mut Case<'_>) -> Vec<Finding> {
 }
 
 fn listener(case: &Case<'_>, requests: &Requests<'_>) -> Finding {
-    let (open, all) = (requests.open(), requests.open() + requests.done);
+    let (open, all) = (requests.open(), requests.open().saturating_add(requests.done));
     let subject = requests.subject();
     let cookies = requests.namespace.and_then(|namespace| namespace.syncookies);
     let drops = requests.namespace.map_or(0, |namespace| namespace.request_queue_full_drops);
     let turned_away = drops > 0 && requests.overflow > 0;
     let spread = match requests.listener.sources {
         Some(sources) if sources <= FEW => format!(", from few addresses (about {sources})"),
-        Some(sources) if sources * 2 >= requests.undone => {
+        Some(sources) if sources.saturating_mul(2) >= requests.undone => {
             format!(", from about {sources} addresses, hardly one of them twice, as forged ones are")
         }
         Some(sources) => format!(", from about {sources} addresses"),
@@ -100,7 +100,7 @@ fn unattributed(case: &Case<'_>, namespace: &NamespaceSummary) -> Option<Finding
     let subject = Subject::Namespace { netns: *netns, name: name.clone() };
     let open = requests::overflow(namespace);
     let thresholds = case.thresholds.syn_flood;
-    let share = *syncookies_received as f64 / (open + syncookies_received).max(1) as f64;
+    let share = *syncookies_received as f64 / open.saturating_add(*syncookies_received).max(1) as f64;
     if !case.reaches(&subject, open as f64, thresholds.min_requests.get() as f64)
         || share > thresholds.max_completed_share.get()
         || namespace.passive_opens > open

@@ -101,6 +101,11 @@ impl Ends {
 }
 
 impl Endings {
+    /// Rows of processes. Those of none sum up the rest, and are as many as there are ways to end.
+    pub(super) fn used(&self) -> usize {
+        self.rows.keys().filter(|kind| kind.process.is_some()).count()
+    }
+
     /// A connection has ended, with at most `max` rows of processes.
     pub(super) fn add(&mut self, end: End, connection: &Connection, max: usize) {
         let owner = end.owner(connection);

@@ -55,7 +55,7 @@ impl Tracker {
             (&mut rows.destinations, tally.destinations_used()),
             (&mut rows.failing, (tally.failing.rows.len(), tally.failing.dropped)),
             (&mut rows.processes, (tally.processes.len(), tally.omitted)),
-            (&mut rows.endings, (tally.endings.rows.len(), tally.endings.dropped)),
+            (&mut rows.endings, (tally.endings.used(), tally.endings.dropped)),
             (&mut rows.listener_changes, (tally.restarts.rows.len(), tally.restarts.dropped)),
         ] {
             gauge.holds(used);
@@ -93,7 +93,7 @@ impl Tracker {
             row(rows.processes, "processes", tally.processes.len()),
             row(rows.listeners, "listeners", tally.listeners_used().0),
             row(rows.destinations, "destinations", tally.destinations_used().0),
-            row(rows.endings, "endings", tally.endings.rows.len()),
+            row(rows.endings, "endings", tally.endings.used()),
             row(rows.listener_changes, "listeners_changed", tally.restarts.rows.len()),
             row(rows.failing, "connect_failures", tally.failing.rows.len()),
             requests.gauge.limit("half_open_requests", requests.max(), requests.len()),

@@ -36,6 +36,8 @@ mod wake;
 
 use tcp_trace_common::filter::{Filter, Subject, Verdict};
 
+pub use self::table::Account;
+
 use self::{
     aggregate::Modes,
     balance::Balance,
@@ -63,7 +65,7 @@ use crate::{
     mode::Mode,
     process::{OwnerSource, ProcessId},
     report::{Obituary, ProcessSockets, Report, StateChange},
-    session::Session,
+    session::{Degradation, Session},
     state::TcpState,
     time::{Timestamp, WallTime},
 };
@@ -128,6 +130,8 @@ impl Settings {
 const PEOPLE: usize = 8192;
 /// Events held back at most, some hundred bytes each.
 const UNDECIDED: usize = 1 << 18;
+/// What a run may do without.
+const DEGRADATIONS: usize = 256;
 /// Half-open requests kept; as many as the kernel program's map holds.
 const REQUESTS: usize = 65_536;
 
@@ -257,7 +261,7 @@ impl Tracker {
             Input::Facts(facts) => self.facts(facts),
             Input::SurveyEnd(end) => self.survey_end(end, output),
             Input::Mode(change) => self.mode(*change),
-            Input::Degradation(degradation) => self.session.degradations.push(degradation.clone()),
+            Input::Degradation(degradation) => self.degrade(degradation),
             Input::Aggregates(rows) => self.aggregates(rows),
             Input::Stacks(facts) => self.stacks(facts, output),
         }
@@ -270,6 +274,12 @@ impl Tracker {
             self.conclude(ended, output);
         }
         self.release_obituaries(matches!(input, Input::End(_)), output);
+    }
+
+    /// What has become of all connections: a look at the whole table, for tests.
+    #[must_use]
+    pub fn account(&self) -> Account {
+        self.table.account()
     }
 
     /// Whether the table is to be put right as soon as possible: transitions were lost since the last whole survey, or
@@ -411,6 +421,14 @@ impl Tracker {
     fn give_up(&mut self, key: Key) {
         if self.table.get(key).is_some_and(|connection| connection.state != TcpState::Listen) {
             self.table.remove(key);
+        }
+    }
+
+    /// Something turned out not to be had. There are a few dozen such things; a recording may have any number.
+    fn degrade(&mut self, degradation: &Degradation) {
+        let known = &mut self.session.degradations;
+        if known.len() < DEGRADATIONS && !known.contains(degradation) {
+            known.push(degradation.clone());
         }
     }
 

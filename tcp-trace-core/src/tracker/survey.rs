@@ -30,6 +30,9 @@ use crate::{
     tracker::Output,
 };
 
+/// Namespaces of one survey; as many as the source visits.
+const NAMESPACES: usize = 1 << 16;
+
 /// A survey under way. It keeps a few bytes of a row where the table has the rest: a host may have millions of sockets.
 #[derive(Debug)]
 pub(super) struct Survey {
@@ -228,9 +231,12 @@ impl Tracker {
         self.namespaces.learn(&facts.namespaces);
         self.drops.learn(&facts.listeners);
         if let Some(survey) = &mut self.survey {
+            // As many as sockets, which is more than any host has; a recording may have any number.
+            let room = self.settings.max_survey_rows().saturating_sub(survey.processes.len());
             let processes = facts.processes.iter().map(|process| (process.id.pid, process.clone()));
-            survey.processes.extend(processes);
-            survey.namespaces.extend_from_slice(&facts.namespaces);
+            survey.processes.extend(processes.take(room));
+            let room = NAMESPACES.saturating_sub(survey.namespaces.len());
+            survey.namespaces.extend(facts.namespaces.iter().take(room).cloned());
         }
     }
 

@@ -19,6 +19,20 @@ const CHUNK: usize = 512;
 /// Slots that are looked at to find one that can be given up.
 const SEARCH: usize = 64;
 
+/// How many connections and listeners there have been in the table, and what has become of them:
+/// `opened = live + closed + evicted`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Entered: seen to begin, seen for the first time, or found by a survey.
+    pub opened: u64,
+    /// In it now.
+    pub live: u64,
+    /// Taken out because they have ended, or because no filter wants them.
+    pub closed: u64,
+    /// Given up to make room.
+    pub evicted: u64,
+}
+
 /// A slot's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place(u32);
@@ -40,6 +54,11 @@ pub(super) struct Table {
     /// How many are kept under their address.
     unnamed: usize,
     pub(super) gauge: Gauge,
+    /// How often one was added, taken out, put back under another key, and given up.
+    added: u64,
+    removed: u64,
+    moved: u64,
+    evicted: u64,
     /// Where the search for one to give up goes on.
     hand: usize,
 }
@@ -88,9 +107,20 @@ impl Table {
         self.at_mut(self.find(key)?)
     }
 
-    /// Adds a connection, and returns the one that it replaces.
+    /// What was put into the table and taken out of it. Those that are in it are counted slot by slot.
+    pub(super) fn account(&self) -> Account {
+        Account {
+            opened: self.added.saturating_sub(self.moved),
+            live: self.values().count() as u64,
+            closed: self.removed.saturating_sub(self.moved).saturating_sub(self.evicted),
+            evicted: self.evicted,
+        }
+    }
+
+    /// Puts a connection that was taken out back, and returns the one that it replaces.
     pub(super) fn insert(&mut self, key: Key, connection: Connection) -> Option<Connection> {
         let replaced = self.remove(key);
+        self.moved += 1;
         self.add(key, connection);
         replaced
     }
@@ -98,6 +128,7 @@ impl Table {
     /// Adds a connection whose key is not in the table.
     pub(super) fn add(&mut self, key: Key, mut connection: Connection) -> Place {
         connection.set_key(key);
+        self.added += 1;
         self.unnamed += usize::from(matches!(key, Key::Address(_)));
         let place = self.settle(connection);
         let Self { index, chunks, .. } = self;
@@ -114,6 +145,7 @@ impl Table {
             return None;
         };
         let (place, _) = entry.remove();
+        self.removed += 1;
         self.unnamed -= usize::from(matches!(key, Key::Address(_)));
         let slot = slot_mut(&mut self.chunks, place)?;
         let Slot::Taken(connection) = std::mem::replace(slot, Slot::Vacant(self.vacant)) else { return None };
@@ -143,6 +175,7 @@ impl Table {
     pub(super) fn give_up(&mut self) -> Option<Connection> {
         let given_up = self.dispensable().and_then(|key| self.remove(key))?;
         self.gauge.drops(1);
+        self.evicted += 1;
         Some(given_up)
     }
 

@@ -15,3 +15,4 @@ mod render;
 mod scenarios;
 mod stacks;
 mod surveys;
+mod wild;

@@ -58,13 +58,13 @@ fn state() -> impl Strategy<Value = u8> {
 }
 
 /// Transitions, half of them ones that kernels make.
-fn transition() -> impl Strategy<Value = (u8, u8)> {
+pub(crate) fn transition() -> impl Strategy<Value = (u8, u8)> {
     let real =
         [(7, 2), (7, 10), (10, 3), (2, 1), (3, 1), (1, 8), (1, 4), (4, 5), (5, 5), (5, 7), (8, 9), (9, 7)];
     prop_oneof![proptest::sample::select(real.to_vec()), (state(), state())]
 }
 
-fn endpoint() -> impl Strategy<Value = Endpoint> {
+pub(crate) fn endpoint() -> impl Strategy<Value = Endpoint> {
     let addresses = ["0.0.0.0", "10.0.0.1", "10.0.0.2", "::", "2001:db8::1", "::ffff:10.0.0.1"];
     (proptest::sample::select(addresses.to_vec()), 0_u16..4)
         .prop_map(|(address, port)| Endpoint { address: address.parse().unwrap(), port })
@@ -72,7 +72,7 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
 
 prop_compose! {
     /// Few cookies, addresses, ports and processes, so that they meet.
-    fn event()(
+    pub(crate) fn event()(
         (old, new) in transition(),
         (cookie, skaddr, flags) in (0_u64..12, 0_u64..6, 0_u32..256),
         (local, peer) in (endpoint(), endpoint()),
@@ -96,7 +96,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn row()(
+    pub(crate) fn row()(
         (old, new) in transition(),
         (tgid, netns, cgroup_id, listener_port) in (0_u32..7, 0_u32..3, 0_u64..3, 0_u16..4),
         (bucket, what, error) in (0_u8..70, 0_u8..9, prop_oneof![Just(0), Just(111), any::<u16>()]),
@@ -110,7 +110,7 @@ prop_compose! {
     }
 }
 
-fn filter() -> impl Strategy<Value = FilterSpec> {
+pub(crate) fn filter() -> impl Strategy<Value = FilterSpec> {
     let some = (
         proptest::option::of(1_u32..7),
         proptest::option::of(1_u32..3),
@@ -278,8 +278,15 @@ fn record() -> impl Strategy<Value = (u16, Vec<u8>)> {
     prop_oneof![event, counters, end, (0_u16..13, vec(any::<u8>(), 0..200))]
 }
 
+/// Few cases as a rule, and as many as `PROPTEST_CASES` asks for.
+pub(crate) fn config() -> ProptestConfig {
+    let asked = ProptestConfig::default();
+    let cases = if asked.cases == 256 { 64 } else { asked.cases };
+    ProptestConfig { cases, failure_persistence: None, ..asked }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn every_transition_is_delivered_filtered_or_lost_and_each_window_says_so(run in run()) {

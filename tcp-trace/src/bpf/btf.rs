@@ -68,6 +68,10 @@ const MAGIC: u32 = 0xeb9f;
 /// Deeper than any chain of typedefs or nested anonymous structs in a kernel; ends cycles in broken input.
 const MAX_DEPTH: u32 = 32;
 
+/// Members that are looked at for one that is wanted: many times those of the largest struct of a kernel. Anonymous structs
+/// of broken input may lead to each other in more ways than anybody can follow.
+const MAX_MEMBERS: u32 = 1 << 16;
+
 /// The type section of a BTF blob, indexed.
 #[derive(Debug)]
 pub struct Btf<'a> {
@@ -184,7 +188,8 @@ impl<'a> Btf<'a> {
             let mut inside = roots[i]?;
             let mut names = paths[i].split('.').skip(1).peekable();
             while let Some(name) = names.next() {
-                let Place { bit, width, type_id } = self.find(inside, name.as_bytes(), 0)?;
+                let mut left = MAX_MEMBERS;
+                let Place { bit, width, type_id } = self.find(inside, name.as_bytes(), 0, &mut left)?;
                 found.bits = (width != 0).then_some((found.offset.checked_mul(8)?.checked_add(bit)?, width));
                 found.offset = found.offset.checked_add(bit / 8)?;
                 found.size = self.size_of(type_id, 0)?;
@@ -208,12 +213,13 @@ impl<'a> Btf<'a> {
         (pointer.kind() == kind::PTR && proto.kind() == kind::FUNC_PROTO).then(|| proto.vlen())
     }
 
-    /// Where a member is, looked for in anonymous members too.
-    fn find(&self, inside: Type, name: &[u8], depth: u32) -> Option<Place> {
+    /// Where a member is, looked for in anonymous members too, of which no more than `left` are looked at.
+    fn find(&self, inside: Type, name: &[u8], depth: u32, left: &mut u32) -> Option<Place> {
         if depth > MAX_DEPTH || !matches!(inside.kind(), kind::STRUCT | kind::UNION) {
             return None;
         }
         (0..inside.vlen()).find_map(|i| {
+            *left = left.checked_sub(1)?;
             let at = inside.body + i * 12;
             let member_name = word(self.types, at).ok()?;
             let type_id = word(self.types, at + 4).ok()?;
@@ -222,7 +228,7 @@ impl<'a> Btf<'a> {
             if member_name != 0 {
                 return (self.name(member_name) == name).then_some(Place { bit, width, type_id });
             }
-            let deeper = self.find(self.resolve(type_id, 0)?, name, depth + 1)?;
+            let deeper = self.find(self.resolve(type_id, 0)?, name, depth + 1, left)?;
             Some(Place { bit: bit.checked_add(deeper.bit)?, ..deeper })
         })
     }
@@ -373,6 +379,38 @@ mod tests {
         let nothing = (kind::FWD, &b""[..]);
         assert_eq!(kinds[..5], [nothing; 5]);
         assert_eq!(kinds[5..], [(kind::PTR, &b""[..]), (kind::TYPEDEF, &b"t"[..])]);
+    }
+
+    /// Two anonymous members of a struct that are this struct: at the greatest depth 2³² of them.
+    #[test]
+    fn structs_that_hold_each_other_twice_come_to_an_end() {
+        let strings = b"\0a\0";
+        let types = [
+            1_u32,
+            kind::STRUCT << 24 | 2,
+            8,
+            0,
+            2,
+            0,
+            0,
+            2,
+            0,
+            0,
+            kind::STRUCT << 24 | 2,
+            8,
+            0,
+            2,
+            0,
+            0,
+            2,
+            0,
+        ];
+        let length = types.len() as u32 * 4;
+        let header = [MAGIC | 1 << 16, 24, 0, length, length, strings.len() as u32];
+        let mut data: Vec<u8> = header.iter().chain(&types).flat_map(|word| word.to_ne_bytes()).collect();
+        data.extend(strings);
+        let btf = Btf::parse(&data).unwrap();
+        assert_eq!(btf.members(["a.x"]), [None]);
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub fn mount_point() -> Option<PathBuf> {
 
 /// The cgroup2 mounts of a mountinfo file (proc_pid_mountinfo(5)) that may be whole. In a cgroup namespace the root of
 /// the host's hierarchy, mounted into a container, is shown as `/..` (`cgroup_show_path`), once for each level above.
-fn parse_mounts(mountinfo: &str) -> Vec<PathBuf> {
+pub(super) fn parse_mounts(mountinfo: &str) -> Vec<PathBuf> {
     let whole = mountinfo.lines().filter_map(|line| {
         let (mount, source) = line.split_once(" - ")?;
         let mut fields = mount.split(' ').skip(3);

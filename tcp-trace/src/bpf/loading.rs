@@ -74,7 +74,7 @@ impl Loader {
     }
 
     pub(super) fn finish<'a>(self) -> EbpfLoader<'a> {
-        self.0.and_then(|thread| thread.join().ok()).unwrap_or_else(EbpfLoader::new)
+        self.0.and_then(|thread| thread.join().ok()).unwrap_or_default()
     }
 }
 

@@ -4,6 +4,8 @@ mod aggregation;
 pub mod btf;
 mod cgroup;
 pub(crate) mod degraded;
+#[doc(hidden)]
+pub mod fuzzing;
 mod holders;
 mod instead;
 pub mod layout;

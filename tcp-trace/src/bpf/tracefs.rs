@@ -88,7 +88,7 @@ fn format_file() -> Option<PathBuf> {
 }
 
 /// Compares the format file's fields with those that the program reads.
-fn check_layout(format: &str) -> anyhow::Result<()> {
+pub(super) fn check_layout(format: &str) -> anyhow::Result<()> {
     for (name, offset, size) in LAYOUT {
         let (found_offset, found_size) = field(format, name)
             .ok_or_else(|| anyhow!("the tracepoint sock:inet_sock_set_state has no field `{name}` here"))?;

@@ -267,7 +267,12 @@ pub fn load(path: &Path) -> Result<Config, Usage> {
     parse(&text).map_err(|error| Usage(format!("--config {}: {error}", shown(path))))
 }
 
-fn parse(text: &str) -> Result<Config, String> {
+/// Reads the text of a file.
+///
+/// # Errors
+///
+/// As [`read`]: what is wrong, and in which line or key.
+pub fn parse(text: &str) -> Result<Config, String> {
     let at = |span: Option<std::ops::Range<usize>>| {
         span.map_or(1, |span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1)
     };

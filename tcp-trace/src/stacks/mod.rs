@@ -1,6 +1,8 @@
 //! Where programs open connections: dumps of their stacks come in from the kernel, functions with names go out into the
 //! stream, and so into recordings. All of it in a thread of its own: symbolising takes as long as it takes.
 
+#[doc(hidden)]
+pub mod fuzzing;
 mod module;
 mod process;
 mod symbols;

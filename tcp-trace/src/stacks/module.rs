@@ -91,7 +91,8 @@ impl Module {
         Err(last)
     }
 
-    fn read(file: File) -> anyhow::Result<Self> {
+    /// Reads what is needed to unwind through it.
+    pub(super) fn read(file: File) -> anyhow::Result<Self> {
         let mut headers = vec![0; HEADERS];
         let length = file.read_at(&mut headers, 0)?;
         headers.truncate(length);
@@ -123,8 +124,11 @@ impl Module {
 
     /// The address, in the file's own address space, of what is at so many bytes from its beginning.
     pub(super) fn address(&self, offset: u64) -> Option<u64> {
-        let load = self.loads.iter().find(|load| offset.wrapping_sub(load.offset) < load.length)?;
-        load.address.checked_add(offset - load.offset)
+        let place = |load: &Load| {
+            let within = offset.checked_sub(load.offset).filter(|within| *within < load.length)?;
+            load.address.checked_add(within)
+        };
+        self.loads.iter().find_map(place)
     }
 
     /// Whether the bytes before this place in the file are a call, which returns to it; `None` if they cannot be read.
@@ -166,9 +170,15 @@ impl Module {
 
     /// What is loaded at an address: so many bytes, or to the end of the part.
     fn loaded(&self, address: u64, length: Option<u64>) -> anyhow::Result<(Vec<u8>, u64)> {
-        let load = self.loads.iter().find(|load| address.wrapping_sub(load.address) < load.length);
-        let load = load.ok_or_else(|| anyhow!("{address:#x} is in no part of the file that is loaded"))?;
-        let within = address - load.address;
+        let place = |load: &Load| {
+            let within = address.checked_sub(load.address).filter(|within| *within < load.length)?;
+            Some((*load, within))
+        };
+        let (load, within) = self
+            .loads
+            .iter()
+            .find_map(place)
+            .ok_or_else(|| anyhow!("{address:#x} is in no part of the file that is loaded"))?;
         let rest = load.length - within;
         let length = length.unwrap_or(rest).min(rest);
         ensure!(length <= TABLES, "unwind tables of {length} bytes");
@@ -224,6 +234,17 @@ impl Unwind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Of a file whose headers lie, nothing is at an address that only lies behind the end of all addresses.
+    #[test]
+    fn a_part_at_the_end_of_all_addresses_holds_what_is_in_it() {
+        let file = File::open("/dev/null").unwrap();
+        let loads = vec![Load { offset: u64::MAX - 1, address: u64::MAX - 1, length: 16 }];
+        let module = Module { file, loads, unwind: None, rows: FxHashMap::default() };
+        assert_eq!(module.address(u64::MAX), Some(u64::MAX));
+        assert_eq!(module.address(3), None);
+        assert!(module.loaded(3, None).is_err());
+    }
 
     #[test]
     fn calls_are_told_from_other_bytes() {

@@ -41,7 +41,8 @@ impl Memory {
         (processes::started(process.pid) == process.start_ns).then_some(memory)
     }
 
-    fn parse(text: &str) -> Self {
+    /// Reads the text of `/proc/PID/maps`.
+    pub(super) fn parse(text: &str) -> Self {
         Self { mappings: text.lines().take(MAPPINGS).filter_map(mapping).collect() }
     }
 

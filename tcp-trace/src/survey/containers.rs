@@ -31,6 +31,11 @@ const REFRESH: Duration = Duration::from_secs(30);
 /// Files of a container that has just been started may still be written.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// What the documents of each runtime would add to the facts of a container: for the fuzz targets.
+pub(super) fn documents(bytes: &[u8]) -> Vec<ContainerFacts> {
+    files::documents(bytes)
+}
+
 /// The paths of all cgroups below a mount of the hierarchy.
 pub(super) fn every_cgroup(mount: PathBuf) -> Vec<String> {
     CgroupTree::new(Some(mount)).below("/").into_iter().map(|(_, path)| path).collect()

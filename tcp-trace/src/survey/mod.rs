@@ -7,6 +7,8 @@ mod cgroups;
 mod cmdline;
 pub mod containers;
 mod found;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod holders;
 pub mod namespaces;
 pub mod netstat;

@@ -295,7 +295,7 @@ fn inum_of_link(link: &Path) -> Option<u32> {
 }
 
 /// Mounted files of network namespaces, and where (proc_pid_mountinfo(5)): their root is what `readlink` would show.
-fn mounted(mountinfo: &str) -> impl Iterator<Item = (u32, PathBuf)> + '_ {
+pub(super) fn mounted(mountinfo: &str) -> impl Iterator<Item = (u32, PathBuf)> + '_ {
     mountinfo.lines().filter_map(|line| {
         let (mount, source) = line.split_once(" - ")?;
         let mut fields = mount.split(' ').skip(3);

@@ -44,14 +44,14 @@ fn number<T: FromStr>(text: &str) -> Option<T> {
     text.trim().parse().ok()
 }
 
-fn pair(text: &str) -> Option<(u16, u16)> {
+pub(super) fn pair(text: &str) -> Option<(u16, u16)> {
     let (low, high) = text.trim().split_once(char::is_whitespace)?;
     Some((number(low)?, number(high)?))
 }
 
 /// The counters of `/proc/net/snmp` and `/proc/net/netstat`, one after the other; `None` if one of them is not there,
 /// since 0 would be a number that nobody counted.
-fn counters(text: &str) -> Option<SocketCounters> {
+pub(super) fn counters(text: &str) -> Option<SocketCounters> {
     let values = values(text);
     // The kernel prints some of `Tcp` as signed numbers, of which none of these is.
     let of = |name: &str| values.get(name)?.parse().ok();

@@ -86,7 +86,7 @@ fn start(folder: &Folder) -> Option<u64> {
 }
 
 /// Field 22 of `/proc/PID/stat`, nanoseconds since boot. The name in the second field may hold anything, `)` too.
-fn parse_start(stat: &str) -> Option<u64> {
+pub(super) fn parse_start(stat: &str) -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = fields.next()?;
     let ticks: u64 = fields.nth(18)?.parse().ok()?;
@@ -94,7 +94,7 @@ fn parse_start(stat: &str) -> Option<u64> {
 }
 
 /// Effective user id and thread group of `/proc/PID/status`. The kernel escapes newlines in the name there.
-fn parse_status(status: &str) -> Option<(u32, u32)> {
+pub(super) fn parse_status(status: &str) -> Option<(u32, u32)> {
     let field = |key: &str, column: usize| -> Option<u32> {
         let line = status.lines().find_map(|line| line.strip_prefix(key))?;
         line.split_ascii_whitespace().nth(column)?.parse().ok()
@@ -103,7 +103,7 @@ fn parse_status(status: &str) -> Option<(u32, u32)> {
 }
 
 /// The soft limit of open files of `/proc/PID/limits`.
-fn parse_nofile(limits: &str) -> Option<u64> {
+pub(super) fn parse_nofile(limits: &str) -> Option<u64> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }
@@ -134,7 +134,7 @@ fn without_newline(mut bytes: Vec<u8>) -> Vec<u8> {
 
 /// The words of a command line, which the process may have overwritten with anything; what it left empty at the end
 /// is not shown.
-fn words(cmdline: &[u8]) -> Vec<String> {
+pub(super) fn words(cmdline: &[u8]) -> Vec<String> {
     let end = cmdline.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     let used = cmdline.get(..end).unwrap_or_default();
     let mut words: Vec<String> = used

@@ -29,7 +29,7 @@ pub(super) fn users() -> &'static FxHashMap<u32, User> {
     })
 }
 
-fn parse(passwd: &str) -> FxHashMap<u32, User> {
+pub(super) fn parse(passwd: &str) -> FxHashMap<u32, User> {
     let mut users = FxHashMap::default();
     for line in passwd.lines() {
         let mut fields = line.split(':');

@@ -54,7 +54,8 @@ pub(super) fn half_open(tracker: &Tracker) -> HalfOpen {
     HalfOpen {
         completed: (&all.completed).into(),
         sources: tracker.tally.sources,
-        unknown: all.unknown + unattributed.map(|(_, _, count)| count).sum::<u64>(),
+        // Saturating, because the counters of a recording may say anything.
+        unknown: unattributed.fold(all.unknown, |sum, (_, _, count)| sum.saturating_add(count)),
         expired: known.deaths.then_some(all.expired),
         reset: known.deaths.then_some(all.reset),
         dead: known.deaths.then_some(all.dead),

@@ -145,7 +145,9 @@ fn states(tracker: &Tracker) -> BTreeMap<TcpState, StateSummary> {
         summary.duration = (&tally.durations).into();
     }
     for (_, new, count) in unattributed(tracker).filter(|(old, new, _)| old != new) {
-        states.entry(new).or_default().entered += count;
+        // Saturating, because the counters of a recording may say anything.
+        let entered = &mut states.entry(new).or_default().entered;
+        *entered = entered.saturating_add(count);
     }
     for connection in accepted(tracker) {
         if let Some(live) = states.entry(connection.state).or_default().live.as_mut() {

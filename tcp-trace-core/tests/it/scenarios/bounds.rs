@@ -1,6 +1,6 @@
 //! Nothing grows without bound, and what did not fit is told.
 
-use crate::check::{check, check_report};
+use crate::check::{check, check_report, last_report};
 
 #[test]
 fn beyond_the_connections_that_fit_events_are_counted_but_have_no_history() {
@@ -160,4 +160,24 @@ fn a_long_trail_of_held_back_events_is_counted_in_full() {
         process 9/late: 21 live 0 FIN_WAIT2>FIN_WAIT2=20 FIN_WAIT2>CLOSE=1
         loss: 21 = 21 + 0 + 0 balanced",
     );
+}
+
+/// Those without a process sum up the rest, one row for each way to end: they are none of those that have a limit.
+#[test]
+fn rows_that_sum_up_the_rest_are_not_counted_against_the_limit() {
+    let report = last_report(
+        "
+        session max_rows=1
+        +0ms CLOSE>SYN_SENT ck=1 10.0.0.1:0>10.0.0.2:443    task=100:one
+        +1ms SYN_SENT>EST   ck=1 10.0.0.1:4000>10.0.0.2:443
+        +2ms EST>CLOSE      ck=1 10.0.0.1:4000>10.0.0.2:443 task=100:one
+        +2ms CLOSE>SYN_SENT ck=2 10.0.0.1:0>10.0.0.2:443    task=101:two
+        +3ms SYN_SENT>CLOSE ck=2 10.0.0.1:4001>10.0.0.2:443 err=111
+        +4ms EST>CLOSE      ck=3 10.0.0.1:4002>10.0.0.2:443 err=104
+        end +5ms
+        report loss",
+    );
+    let endings = report.limits.iter().find(|limit| limit.name == "endings").unwrap();
+    assert_eq!((endings.limit, endings.in_use, endings.peak), (1, 1, 1));
+    assert_eq!(report.endings.unwrap().iter().map(|row| row.count).sum::<u64>(), 3);
 }

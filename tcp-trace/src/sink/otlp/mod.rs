@@ -13,6 +13,8 @@ mod client;
 mod config;
 mod environment;
 mod exporter;
+#[doc(hidden)]
+pub mod fuzzing;
 mod metrics;
 mod names;
 mod record;

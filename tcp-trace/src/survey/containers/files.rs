@@ -172,6 +172,24 @@ fn bare(id: &str, runtime: Runtime) -> ContainerFacts {
     }
 }
 
+/// What the documents of each runtime would add to the facts of a container, all of them from these bytes.
+pub(super) fn documents(bytes: &[u8]) -> Vec<ContainerFacts> {
+    let of = |runtime| bare("0", runtime);
+    let (mut docker, mut bundle, mut podman) =
+        (of(Runtime::Docker), of(Runtime::Containerd), of(Runtime::Podman));
+    if let Ok(document) = serde_json::from_slice::<documents::Docker>(bytes) {
+        document.complete(&mut docker);
+    }
+    if let Ok(document) = serde_json::from_slice::<Bundle>(bytes) {
+        document.annotations.complete(&mut bundle);
+    }
+    if let Ok(list) = serde_json::from_slice(bytes) {
+        podman::complete_from(list, &mut podman);
+    }
+    let _ = (docker::data_root(bytes), podman::graph_root(&String::from_utf8_lossy(bytes)));
+    vec![docker, bundle, podman]
+}
+
 /// A field of a document: never empty, never longer than a name is.
 fn field(text: Option<&str>) -> Option<String> {
     let text = text.filter(|text| !text.is_empty())?;

@@ -78,7 +78,7 @@ fn of_daemon(pid: u32, process: &Folder) -> Option<PathBuf> {
 }
 
 /// `--data-root DIR` or `--data-root=DIR`; before Docker 17.05 `--graph` or `-g`.
-fn data_root(cmdline: &[u8]) -> Option<PathBuf> {
+pub(super) fn data_root(cmdline: &[u8]) -> Option<PathBuf> {
     let mut words = cmdline.split(|byte| *byte == 0);
     let value = loop {
         let word = words.next()?;

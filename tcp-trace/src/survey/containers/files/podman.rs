@@ -20,8 +20,9 @@ const CONFIGURATION_BYTES: u64 = 1 << 20;
 /// A list of some ten thousand containers.
 const LIST_BYTES: u64 = 16 << 20;
 
+/// A container in a list.
 #[derive(Deserialize)]
-struct Stored {
+pub(super) struct Stored {
     id: String,
     names: Option<Vec<String>>,
     /// A document in a text.
@@ -43,13 +44,23 @@ pub(super) fn complete(root: &Path, path: &str, facts: &mut ContainerFacts) {
         })
     });
     let stored = lists.filter_map(|list| json::<Vec<Stored>>(&list, LIST_BYTES));
-    let one = stored.into_iter().find_map(|all| all.into_iter().find(|one| one.id == facts.id));
-    let Some(Stored { id: _, names, metadata }) = one else { return };
+    for list in stored {
+        if complete_from(list, facts) {
+            return;
+        }
+    }
+}
+
+/// The same from one list. Returns whether the container is in it.
+pub(super) fn complete_from(list: Vec<Stored>, facts: &mut ContainerFacts) -> bool {
+    let one = list.into_iter().find(|one| one.id == facts.id);
+    let Some(Stored { id: _, names, metadata }) = one else { return false };
     let name = names.as_ref().and_then(|names| names.first());
     facts.name = facts.name.take().or_else(|| field(name.map(String::as_str)));
     let metadata = metadata.and_then(|text| serde_json::from_str::<Metadata>(&text).ok());
     let image = metadata.and_then(|metadata| metadata.image_name);
     facts.image = facts.image.take().or_else(|| field(image.as_deref()));
+    true
 }
 
 /// The user's whose cgroup it is; else the host's.
@@ -74,7 +85,7 @@ fn uid(path: &str) -> Option<u32> {
 }
 
 /// `graphroot = "/path"` of a storage.conf (containers-storage.conf(5)), which is TOML.
-fn graph_root(configuration: &str) -> Option<PathBuf> {
+pub(super) fn graph_root(configuration: &str) -> Option<PathBuf> {
     configuration.lines().find_map(|line| {
         let value = line.trim().strip_prefix("graphroot")?.trim_start().strip_prefix('=')?.trim();
         let path = value.strip_prefix('"')?.split('"').next()?;

@@ -1,0 +1,4 @@
+//! The kernel's BTF.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tcp_trace_fuzz::btf(data));

@@ -1,0 +1,4 @@
+//! Single records.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tcp_trace_fuzz::decode(data));

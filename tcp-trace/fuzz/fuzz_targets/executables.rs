@@ -1,0 +1,4 @@
+//! ELF files and their unwind tables.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tcp_trace_fuzz::executables(data));

@@ -1,0 +1,4 @@
+//! Answers of sock_diag.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tcp_trace_fuzz::netlink(data));

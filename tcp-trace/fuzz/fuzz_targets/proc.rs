@@ -1,0 +1,4 @@
+//! Files of /proc and tracefs.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tcp_trace_fuzz::proc(data));

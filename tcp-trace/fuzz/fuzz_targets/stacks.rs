@@ -1,0 +1,4 @@
+//! Dumps of stacks.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tcp_trace_fuzz::stacks(data));

@@ -1,0 +1,4 @@
+//! ELF files and their symbols.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tcp_trace_fuzz::symbols(data));
