@@ -19,7 +19,7 @@ use crate::{
 type Step = fn() -> Result<()>;
 
 /// The steps, the quick ones first.
-const STEPS: [(&str, Step); 11] = [
+const STEPS: [(&str, Step); 12] = [
     ("format", format),
     ("tidy", tidy::check),
     ("lint", lint),
@@ -30,6 +30,7 @@ const STEPS: [(&str, Step); 11] = [
     ("test", test),
     ("main job", main_job),
     ("oldest compiler", msrv::check),
+    ("fuzz", fuzz),
     ("test on other kernels", test_in_guests),
 ];
 
@@ -102,6 +103,11 @@ fn main_job() -> Result<()> {
         return skip("tracing takes root");
     }
     process::run(workspace::cargo().args(["xtask", "run", "report", "--duration", "3s"]))
+}
+
+/// A minute for each target, four at once.
+fn fuzz() -> Result<()> {
+    process::run(workspace::cargo().args(["xtask", "fuzz", "--seconds", "60", "--jobs", "4"]))
 }
 
 /// How every kind of connection lives and dies, on every kernel. The whole suite on all of them takes a quarter of an hour

@@ -10,8 +10,12 @@ mod outcome;
 use std::{
     fs,
     io::{BufRead as _, BufReader},
+    num::NonZero,
+    panic::resume_unwind,
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
+    sync::{Mutex, PoisonError},
+    thread,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -30,6 +34,9 @@ pub(crate) struct Args {
     /// How long each target runs.
     #[arg(long, default_value_t = 60, value_name = "N")]
     seconds: u32,
+    /// How many run at once; without it, as many as there are processors.
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZero<usize>>,
     /// Run this one input instead, with everything that is said of it.
     #[arg(long, value_name = "FILE", requires = "targets")]
     input: Option<PathBuf>,
@@ -42,7 +49,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let Args { seconds, input, list, targets } = args;
+    let Args { seconds, jobs, input, list, targets } = args;
     let all = targets_of(&workspace::root().join(FOLDER))?;
     if *list {
         eprintln!("{}", all.join("\n"));
@@ -56,12 +63,24 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if let Some(input) = input {
         return reproduce(&built, input);
     }
-    let mut outcomes = Vec::new();
-    for (target, program) in targets.iter().zip(&built) {
-        let outcome = fuzz(target, program, *seconds)?;
-        eprintln!("{outcome}");
-        outcomes.push(outcome);
-    }
+    let jobs = jobs.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZero::get);
+    let waiting = Mutex::new(targets.iter().zip(&built));
+    let work = || {
+        let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let done = std::iter::from_fn(next).map(|(target, program)| {
+            let outcome = fuzz(target, program, *seconds)?;
+            eprintln!("{outcome}");
+            Ok(outcome)
+        });
+        done.collect::<Result<Vec<_>>>()
+    };
+    let outcomes = thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
+        let done =
+            workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        done.collect::<Result<Vec<_>>>()
+    })?;
+    let outcomes = outcomes.concat();
     let total: u64 = outcomes.iter().map(|outcome| outcome.executions).sum();
     let findings = outcomes.iter().filter(|outcome| outcome.finding.is_some()).count();
     eprintln!("\n{} targets, {total} executions, {findings} findings", outcomes.len());

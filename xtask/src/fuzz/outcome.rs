@@ -6,7 +6,7 @@ use std::{collections::VecDeque, fmt};
 const KEPT: usize = 60;
 
 /// What a target came to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Outcome {
     target: String,
     pub(super) executions: u64,
