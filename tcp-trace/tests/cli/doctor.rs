@@ -51,7 +51,7 @@ fn hooks(nobody: bool) -> Vec<Trial> {
 }
 
 /// A locked-down host, and somebody who may do all that is possible there, or nothing.
-fn facts(capabilities: u64) -> Facts {
+pub(crate) fn facts(capabilities: u64) -> Facts {
     let nobody = capabilities == 0;
     Facts {
         host: Host { name: "server".to_owned(), kernel: "6.12.0".to_owned(), boot_id: None },

@@ -43,7 +43,7 @@ fn entry(action: Action, reason: Option<&str>) -> Entry {
     }
 }
 
-fn entries() -> [Entry; 5] {
+pub(crate) fn entries() -> [Entry; 5] {
     [
         entry(Action::WouldDestroy, None),
         entry(Action::Destroyed, None),

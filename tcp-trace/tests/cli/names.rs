@@ -1,6 +1,7 @@
 //! Names that others have chosen, in every output: nothing in them is more than a name. Each output is held against the same one
 //! with a harmless name: it has as many lines, fields, tags and entries.
 
+mod others;
 mod sinks;
 
 use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt as _, path::PathBuf};

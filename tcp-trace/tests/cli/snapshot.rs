@@ -120,7 +120,7 @@ fn process(pid: u32, comm: &str) -> ProcessFacts {
     }
 }
 
-fn gathered() -> Gathered {
+pub(crate) fn gathered() -> Gathered {
     let holder = |(inode, pid, fd)| Holder { inode, pid, fd };
     let namespace = NamespaceFacts {
         inum: NETNS,
