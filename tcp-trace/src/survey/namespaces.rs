@@ -30,6 +30,8 @@ const MAX_NAMESPACES: usize = 1 << 16;
 const OWN: &str = "/proc/thread-self/ns/net";
 /// Ways into a namespace that are remembered: the first may be gone when it is needed.
 const MAX_DOORS: usize = 4;
+/// How often further ways are looked for when all of these are gone.
+const MAX_SEARCHES: usize = 3;
 
 /// A network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,18 +129,40 @@ fn enter(namespace: &Namespace) -> io::Result<()> {
     if inum(&fs::metadata(OWN)?)? == namespace.inum {
         return Ok(());
     }
+    let file = open(namespace)?;
+    Ok(move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?)
+}
+
+/// A file of it. All processes whose files were remembered may have ended since, and others may live there still.
+fn open(namespace: &Namespace) -> io::Result<File> {
+    let mut opened = open_known(namespace);
+    for _ in 0..MAX_SEARCHES {
+        if !opened.as_ref().is_err_and(is_gone) {
+            break;
+        }
+        match find(Some(namespace.inum)).all.iter().find(|found| found.inum == namespace.inum) {
+            Some(found) => opened = open_known(found),
+            None => break,
+        }
+    }
+    opened
+}
+
+fn open_known(namespace: &Namespace) -> io::Result<File> {
     let mut last = io::Error::from(Errno::NOENT);
     for door in &namespace.doors {
         match File::open(door) {
             // The process may have ended since, and its pid may be another's.
-            Ok(file) if inum(&file.metadata()?)? == namespace.inum => {
-                return Ok(move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?);
-            }
+            Ok(file) if inum(&file.metadata()?)? == namespace.inum => return Ok(file),
             Ok(_another) => {}
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::SRCH))
 }
 
 fn inum(file: &Metadata) -> io::Result<u32> {
@@ -308,6 +332,18 @@ pub(super) fn mounted(mountinfo: &str) -> impl Iterator<Item = (u32, PathBuf)> +
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_namespace_outlives_the_processes_that_showed_the_way() {
+        let inum = inum(&fs::metadata(OWN).unwrap()).unwrap();
+        let doors = VecDeque::from([PathBuf::from("/proc/0/ns/net"), PathBuf::from("/proc/self/ns/mnt")]);
+        let namespace = Namespace { inum, name: None, own: false, pid: None, doors };
+        let file = open(&namespace).unwrap();
+        assert_eq!(super::inum(&file.metadata().unwrap()).unwrap(), inum);
+        // The inode numbers of namespaces begin above it.
+        let gone = Namespace { inum: 1, ..namespace };
+        assert!(is_gone(&open(&gone).unwrap_err()));
+    }
 
     #[test]
     fn the_own_namespace_needs_no_privilege_and_comes_first() {
