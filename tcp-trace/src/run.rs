@@ -152,6 +152,8 @@ fn record(args: &RecordArgs, verbose: u8) -> anyhow::Result<Exit> {
 
 /// From the live kernel.
 fn live(settings: LiveSettings, plan: &Plan<'_>) -> anyhow::Result<Exit> {
+    // The runtime is the first that takes some, and panics without.
+    stop::room()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -330,7 +332,6 @@ struct StopSignals {
 
 impl StopSignals {
     fn new() -> anyhow::Result<Self> {
-        stop::room()?;
         let listen = |kind| signal(kind).context("listening for signals");
         let (interrupt, terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
         Ok(Self { interrupt, terminate, guard: Guard::start(PATIENCE + TO_END)? })

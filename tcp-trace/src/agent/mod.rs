@@ -179,6 +179,8 @@ fn left_out(config: &Config, session: &Session) -> Option<u32> {
 
 /// From the live kernel.
 fn live(args: &AgentArgs, config: Config, verbose: u8) -> anyhow::Result<Exit> {
+    // The runtime is the first that takes some, and panics without.
+    stop::room()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -461,7 +463,6 @@ struct End {
 
 impl Signals {
     fn new() -> anyhow::Result<Self> {
-        stop::room()?;
         let listen = |kind| signal(kind).context("listening for signals");
         let end =
             End { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? };

@@ -46,6 +46,7 @@ pub(super) fn run(args: &TopArgs, verbose: u8) -> anyhow::Result<Exit> {
         settings::live(&args.source, &args.filter, verbose)?;
     let thresholds = args.config.as_deref().map(config::read).transpose()?.unwrap_or_default().findings;
     let every = args.interval.unwrap_or(super::replay::INTERVAL);
+    crate::stop::room()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()

@@ -26,7 +26,6 @@ pub(super) struct Signals {
 impl Signals {
     /// Listens, from now on.
     pub(super) fn new(orders: Orders) -> anyhow::Result<Self> {
-        crate::stop::room()?;
         let listen = |kind| signal(kind).context("listening for signals");
         Ok(Self {
             ends: [
