@@ -20,7 +20,10 @@ pub fn config(data: &[u8]) {
     match file::parse(&text) {
         Err(why) => assert_a_line(&why),
         Ok(config) => {
-            assert!(config.check().is_ok());
+            if let Err((key, why)) = config.check() {
+                assert_a_line(&key);
+                return assert_a_line(&why);
+            }
             for sink in config.sinks.values() {
                 assert!(sink.kind().is_ok() && sink.queue > 0 && sink.rate > 0);
             }
