@@ -95,7 +95,7 @@ fn is_whole(arguments: &[&str], signal: Signal, after: Duration, output: &Output
 
 pub(super) fn at_every_moment_of_a_start() {
     // Long enough for a start; an emulated machine takes seconds over one.
-    let (moments, step) = if scale::is_slow() { (9, 300) } else { (24, 12) };
+    let (moments, step) = if scale::is_slow() { (9, 300) } else { (12, 24) };
     let (folder, host) = (Folder::new(), Host::now());
     for moment in 0..moments {
         let after = Duration::from_millis(moment * step);
