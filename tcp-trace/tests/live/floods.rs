@@ -5,9 +5,10 @@ use std::{collections::HashMap, thread::sleep, time::Duration};
 
 use serde_json::{Value, json};
 use tcp_trace_testkit::{
-    ListenOptions, World,
+    ListenOptions, NetNs, World,
     peer::{Flood, PATIENCE, clients_of},
     sock::{self, TcpState},
+    workload::{ChurnPlan, churn_for},
     world::SERVER,
 };
 
@@ -19,6 +20,7 @@ use crate::{
 pub(crate) const TESTS: &[(&str, Test)] = &[
     ("the_comparisons_find_faults", the_comparisons_find_faults),
     ("silent_clients_are_live_then_expired", silent_clients_are_live_then_expired),
+    ("a_busy_host_does_not_forget_requests", a_busy_host_does_not_forget_requests),
     ("late_answers_and_resets_are_told_apart", late_answers_and_resets_are_told_apart),
     ("without_cookies_the_rest_is_dropped", without_cookies_the_rest_is_dropped),
     ("with_cookies_the_rest_gets_cookies", with_cookies_the_rest_gets_cookies),
@@ -161,6 +163,23 @@ fn silent_clients_are_live_then_expired() {
             assert_syn_queue(row, 60);
         }
     }
+}
+
+/// Tens of thousands of handshakes a second in another namespace, which share the table of requests.
+fn a_busy_host_does_not_forget_requests() {
+    const BUSY: Duration = Duration::from_secs(3);
+    let world = world(0, ONCE);
+    let elsewhere = NetNs::new().unwrap();
+    let _server = world.listen(&backlog(256)).unwrap();
+    let tracer = tracer(&world);
+    let mut flood = world.peer.flood(SERVER, clients_of(7, 60)).unwrap();
+    assert_eq!(answered(&mut flood, PATIENCE), 60);
+    churn_for(&elsewhere, BUSY, &ChurnPlan::default()).unwrap();
+    sleep(ALL_DEAD.saturating_sub(BUSY) + Duration::from_secs(1));
+    let report = report(&world, tracer);
+    let row = listener(&report);
+    assert_deaths(row, 60, 0);
+    assert_eq!(row["unknown"], 0, "{row}");
 }
 
 #[track_caller]
