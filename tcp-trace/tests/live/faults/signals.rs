@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    os::unix::process::ExitStatusExt as _,
+    os::unix::process::{CommandExt as _, ExitStatusExt as _},
     process::{Output, Stdio},
     thread,
     time::{Duration, Instant},
@@ -57,6 +57,14 @@ impl Host {
 fn run(arguments: &[&str], folder: &Folder, signal: Signal, after: Duration) -> Output {
     let mut command = Tracer::command(arguments);
     command.env("TMPDIR", &folder.0).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // A shell without job control has what it starts in the background ignore SIGINT, and so do its children.
+    let by_default = || {
+        // SAFETY: no handler is set.
+        unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+        Ok(())
+    };
+    // SAFETY: between fork and exec the hook makes one system call; it allocates and locks nothing.
+    unsafe { command.pre_exec(by_default) };
     let child = command.spawn().unwrap();
     let pid = Pid::from_child(&child);
     // Not reaped before the signal, so that the pid is this one's.
