@@ -24,7 +24,7 @@ pub mod source {
     pub const FENTRY: u16 = 2;
 }
 
-/// Buckets of the table: [`FAR`], and after them those that [`near`] leads to. 69,632 requests in 4.25 MiB.
+/// Buckets of the table: `FAR`, and after them those that [`near`] leads to. 69,632 requests in 4.25 MiB.
 pub const BUCKETS: u32 = FAR + BATCHES * NEAR;
 /// Buckets that [`bucket`] leads to. A request is bounded by its listener's backlog, so their 65,536 requests are the
 /// half-opens of several full listeners.
