@@ -1,6 +1,6 @@
 //! What the processes of the host decide about: their names, cgroups, executables, stacks; and what is written of them.
 
-use std::{cell::OnceCell, fs::File, os::fd::AsRawFd as _, os::unix::fs::FileExt as _};
+use std::{cell::OnceCell, fs::File, os::fd::AsRawFd as _, os::unix::fs::FileExt as _, sync::Once};
 
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use tcp_trace::{bpf, stacks as unwinding, survey::fuzzing as survey};
@@ -101,6 +101,9 @@ pub fn executables(data: &[u8]) {
 
 /// The same file, whose functions are named by its own symbols and debug information.
 pub fn symbols(data: &[u8]) {
+    // Panics of the reader are contained: libFuzzer is to see those only that are not.
+    static CONTAINED: Once = Once::new();
+    CONTAINED.call_once(|| drop(std::panic::take_hook()));
     let (addresses, file) = addresses(data);
     with_file(file, |file| {
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());

@@ -181,7 +181,9 @@ fn about_memory(error: anyhow::Error) -> anyhow::Error {
     let errno = |cause: &(dyn std::error::Error + 'static)| {
         cause.downcast_ref::<Errno>().copied().or_else(|| Errno::from_io_error(cause.downcast_ref()?))
     };
-    if error.chain().any(|cause| errno(cause) == Some(Errno::NOMEM)) {
+    // Where both hooks were refused, why is told as text.
+    let told = format!("{error:#}").contains("(os error 12)");
+    if told || error.chain().any(|cause| errno(cause) == Some(Errno::NOMEM)) {
         return error.context(
             "there is not enough memory for the kernel's part; ask for smaller buffers (--buffer 64k), or raise the limit of \
              this program's cgroup (memory.max; systemd: MemoryMax)",

@@ -94,8 +94,15 @@ fn a_leak_from_before_is_listed_with_its_age() {
     assert_eq!(document["namespaces"][0]["counters"]["active_opens"], 25);
 }
 
-/// Sockets whose peer does what misleads: none may be called exact that is not, and no bound may be above the truth.
+/// What proves an age lies within a tick or two of the clock, if the machine is quick enough: a busy one has more chances.
 fn no_age_is_wrong() {
+    let proven = (0..5).any(|_| ages_beside_misleading_peers());
+    assert!(proven || is_slow(), "no age was called exact that is");
+}
+
+/// Sockets whose peer does what misleads: none may be called exact that is not, and no bound may be above the truth.
+/// Returns whether all are called exact that are.
+fn ages_beside_misleading_peers() -> bool {
     let world = World::new().unwrap();
     let _inhabitant = inhabitant(&world.ns);
     let listener = world.listen(&ListenOptions::default()).unwrap();
@@ -120,19 +127,21 @@ fn no_age_is_wrong() {
     thread::sleep(Duration::from_millis(300));
     let found = sockets(&world.ns, "close-wait,syn-recv");
     let now = monotonic_ns();
+    let mut proven = true;
     for (port, start, exact) in [(1, fins[0], true), (2, fins[1], false), (3, fins[2], true), (4, syn, false)]
     {
         let socket = of_peer(&found, port);
         let (age, truth) = (socket["age_ns"].as_u64().unwrap(), now - start);
-        // What proves an age lies within a tick or two of the clock, if the machine is quick enough.
         let said = socket["age_exact"].as_bool().unwrap();
-        assert!(said == exact || is_slow() && !said, "{socket:#}");
+        assert!(exact || !said, "{socket:#}");
+        proven &= said == exact;
         assert!(age <= truth + 10_000_000, "{age}, in truth {truth}: {socket:#}");
-        assert!(!exact || age + 500_000_000 > truth, "{age}, in truth {truth}: {socket:#}");
+        assert!(!said || age + 500_000_000 > truth, "{age}, in truth {truth}: {socket:#}");
     }
     assert_eq!(of_peer(&found, 3)["kind"], "unread_data");
     assert_eq!(of_peer(&found, 1)["kind"], "never_looked");
     assert_eq!(of_peer(&found, 4)["owner_state"], "half_open");
+    proven
 }
 
 fn owners_are_told_apart() {
