@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// How many run at once; without it, as many as there are processors.
     #[arg(long, value_name = "N")]
     jobs: Option<NonZero<usize>>,
+    /// Where chance begins: the same inputs in the same order, for the same corpus.
+    #[arg(long, value_name = "N")]
+    seed: Option<u32>,
     /// Run this one input instead, with everything that is said of it.
     #[arg(long, value_name = "FILE", requires = "targets")]
     input: Option<PathBuf>,
@@ -49,7 +52,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let Args { seconds, jobs, input, list, targets } = args;
+    let Args { seconds, jobs, seed, input, list, targets } = args;
     let all = targets_of(&workspace::root().join(FOLDER))?;
     if *list {
         eprintln!("{}", all.join("\n"));
@@ -68,7 +71,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let work = || {
         let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
         let done = std::iter::from_fn(next).map(|(target, program)| {
-            let outcome = fuzz(target, program, *seconds)?;
+            let outcome = fuzz(target, program, *seconds, *seed)?;
             eprintln!("{outcome}");
             Ok(outcome)
         });
@@ -113,7 +116,7 @@ fn build(targets: &[String]) -> Result<Vec<PathBuf>> {
 }
 
 /// Runs a target until its time is over or it finds something.
-fn fuzz(target: &str, program: &Path, seconds: u32) -> Result<Outcome> {
+fn fuzz(target: &str, program: &Path, seconds: u32, seed: Option<u32>) -> Result<Outcome> {
     let own = workspace::target_dir()?.join("fuzz");
     let (corpus, findings) = (own.join("corpus").join(target), own.join("findings").join(target));
     for folder in [&corpus, &findings] {
@@ -126,6 +129,7 @@ fn fuzz(target: &str, program: &Path, seconds: u32) -> Result<Outcome> {
     command.args(["-print_final_stats=1", "-timeout=10", "-rss_limit_mb=2048"]);
     command.arg(format!("-max_len={}", longest(target)));
     command.arg(format!("-max_total_time={seconds}"));
+    command.args(seed.map(|seed| format!("-seed={seed}")));
     command.arg(format!("-artifact_prefix={}/", findings.display()));
     let dictionary = folder.join("dictionaries").join(format!("{target}.dict"));
     if dictionary.is_file() {
