@@ -115,13 +115,15 @@ pub(crate) struct Running {
 #[map]
 pub(crate) static RUNNING: PerCpuArray<Running> = PerCpuArray::with_max_entries(1, 0);
 
-/// Places in [`INSTEAD`].
-pub(crate) const INSTEAD_PLACES: u32 = 1;
-
 /// What the main programs go on with instead of sending, while transitions are aggregated. User space puts it there when it is
 /// loaded, which may be long after the main programs are.
 #[map]
-pub(crate) static INSTEAD: ProgramArray = ProgramArray::with_max_entries(INSTEAD_PLACES, 0);
+pub(crate) static INSTEAD: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// No program is ever put here. Not `INSTEAD` for a jump that leads nowhere: a program that is in a table and refers to it
+/// would keep it, and be kept by it.
+#[map]
+pub(crate) static NOWHERE: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
 /// What kind each transition is, by slot.
 #[unsafe(no_mangle)]

@@ -11,7 +11,7 @@ use crate::{
     aggregate::{self, Facts, Process},
     emit::{self, Cpu, Transition},
     kernel::TcpSock,
-    maps::{INSTEAD, INSTEAD_PLACES, global},
+    maps::{NOWHERE, global},
 };
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -41,8 +41,8 @@ fn aggregate_state(ctx: BtfTracePointContext) -> i32 {
 /// (`check_max_stack_depth`).
 #[inline(always)]
 fn keep_off_the_cpus_stack(ctx: &BtfTracePointContext) {
-    // SAFETY: there is no such place in the table, so that nothing is jumped to.
-    unsafe { INSTEAD.tail_call(ctx, INSTEAD_PLACES) };
+    // SAFETY: no program is there, so that nothing is jumped to.
+    unsafe { NOWHERE.tail_call(ctx, 0) };
 }
 
 #[inline(always)]
