@@ -105,9 +105,9 @@ fn main_job() -> Result<()> {
     process::run(workspace::cargo().args(["xtask", "run", "report", "--duration", "3s"]))
 }
 
-/// A minute for each target, four at once; always the same way, because a change is to be judged and not a stroke of luck.
+/// Ten seconds for each target, four at once; always the same way, because a change is to be judged and not a stroke of luck.
 fn fuzz() -> Result<()> {
-    process::run(workspace::cargo().args(["xtask", "fuzz", "--seconds", "60", "--jobs", "4", "--seed", "1"]))
+    process::run(workspace::cargo().args(["xtask", "fuzz", "--seconds", "10", "--jobs", "4", "--seed", "1"]))
 }
 
 /// How every kind of connection lives and dies, on every kernel. The whole suite on all of them takes a quarter of an hour
